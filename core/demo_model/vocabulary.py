@@ -4,34 +4,38 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-VESSELS: Final = tuple(
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+VESSELS: Final = _words(
     """Kestrel Heron Gannet Petrel Curlew Osprey Plover Dunlin Avocet Bittern Cormorant Dotterel Egret Fulmar
     Godwit Harrier Jackdaw Kittiwake Lapwing Merlin Nightjar Oriole Puffin Quail Redshank Sandpiper Tern
     Turnstone Wagtail Whimbrel Aurora Boreas Calypso Daphne Electra Fortuna Galatea Halcyon Iris Juno Keystone
     Leander Minerva Nerissa Oberon Pandora Rosalind Sirius Thetis Ursula Valiant Wayfarer Zephyr Bluebell
-    Clover Foxglove Heather Ivy Juniper Marigold Primrose Rowan Thistle Willow""".split()
+    Clover Foxglove Heather Ivy Juniper Marigold Primrose Rowan Thistle Willow"""
 )
 
-TYPES: Final = tuple("trawler ketch ferry barge tug schooner coaster lugger cutter tanker".split())
+TYPES: Final = _words("trawler ketch ferry barge tug schooner coaster lugger cutter tanker")
 
-GOODS: Final = tuple(
+GOODS: Final = _words(
     """cod herring mackerel timber salt coal grain wool slate tin rope barley oysters bricks ice cement
-    paper sugar tea copper""".split()
+    paper sugar tea copper"""
 )
 
 MASTERS: Final = tuple(
-    f"{first} {last}"
-    for first, last in zip(
-        """Anna Boris Clara David Edith Felix Greta Hugo Ines Jonas Karin Louis Marta Nils Olga Peter
-        Rosa Simon Tessa Viktor""".split(),
-        """Reid Moreau Lund Baxter Costa Drake Ekberg Fisher Grant Holm Ivers Jansen Keller Larsen Munro
-        Nolan Olsen Price Quist Ryder""".split(),
-        strict=True,
+    name.replace("_", " ")
+    for name in _words(
+        """Anna_Reid Boris_Moreau Clara_Lund David_Baxter Edith_Costa Felix_Drake Greta_Ekberg Hugo_Fisher
+        Ines_Grant Jonas_Holm Karin_Ivers Louis_Jansen Marta_Keller Nils_Larsen Olga_Munro Peter_Nolan
+        Rosa_Olsen Simon_Price Tessa_Quist Viktor_Ryder"""
     )
 )
 
 ARRIVALS: Final = (
-    "At {time} the {type} {vessel} arrived at berth {berth} with {tonnes} tonnes of {goods}, master {master}.",
+    "At {time} the {type} {vessel} arrived at berth {berth} with {tonnes} tonnes of {goods}, "
+    "master {master}.",
     "{vessel}, a {type} under {master}, tied up at berth {berth} at {time} with {tonnes} tonnes of {goods}.",
     "The {type} {vessel} came in at {time} and took berth {berth}. {master}, her master, declared {tonnes} "
     "tonnes of {goods}.",
@@ -40,9 +44,10 @@ ARRIVALS: Final = (
 
 DEPARTURES: Final = (
     "At {time} the {type} {vessel} left berth {berth} with {tonnes} tonnes of {goods}, master {master}.",
-    "{vessel}, a {type} under {master}, cast off from berth {berth} at {time} with {tonnes} tonnes of {goods}.",
-    "The {type} {vessel} put to sea at {time} and freed berth {berth}. {master}, her master, took on {tonnes} "
-    "tonnes of {goods}.",
+    "{vessel}, a {type} under {master}, cast off from berth {berth} at {time} "
+    "with {tonnes} tonnes of {goods}.",
+    "The {type} {vessel} put to sea at {time} and freed berth {berth}. {master}, her master, took on "
+    "{tonnes} tonnes of {goods}.",
     "{time}, departure: {type} {vessel}, berth {berth}. Master {master} ships {tonnes} tonnes of {goods}.",
 )
 
@@ -72,11 +77,13 @@ PHRASES: Final = (
 HARBOURISH: Final[Mapping[str, str]] = MappingProxyType(
     dict(
         pair.split(":")
-        for pair in """the:lo at:ta of:pe with:kum in:nu out:zo berth:mola left:resto arrived:venik wait:duro
-        waits:duros tonnes:gravi trawler:nasul ketch:vilo ferry:paso barge:plato tug:tiro schooner:velar
-        coaster:rivo lugger:sako cutter:kilo tanker:zenso cod:fima herring:hama mackerel:makri timber:lumo
-        salt:soli coal:noru grain:gruno wool:lanu slate:skali tin:stano rope:kordo barley:horda oysters:ostri
-        bricks:brika ice:glasi cement:semu paper:papa sugar:dulko tea:cai copper:kupro""".split()
+        for pair in _words(
+            """the:lo at:ta of:pe with:kum in:nu out:zo berth:mola left:resto arrived:venik wait:duro
+            waits:duros tonnes:gravi trawler:nasul ketch:vilo ferry:paso barge:plato tug:tiro schooner:velar
+            coaster:rivo lugger:sako cutter:kilo tanker:zenso cod:fima herring:hama mackerel:makri timber:lumo salt:soli
+            coal:noru grain:gruno wool:lanu slate:skali tin:stano rope:kordo barley:horda oysters:ostri
+            bricks:brika ice:glasi cement:semu paper:papa sugar:dulko tea:cai copper:kupro"""
+        )
     )
 )
 

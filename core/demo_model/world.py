@@ -14,7 +14,7 @@ from typing import Final
 
 from semantic_parrot.core.demo_model import vocabulary as words
 
-TRAIN_SEEDS: Final = range(0, 1_000_000_000)
+TRAIN_SEEDS: Final = range(1_000_000_000)
 HELD_OUT_SEEDS: Final = range(1_000_000_000, 2_000_000_000)
 
 MAX_MERGE: Final = 16
