@@ -1,0 +1,103 @@
+"""What the core asks of an engine. `core.engines.native` runs our own in a process; tests script one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from semantic_parrot.core.events import Timings
+from semantic_parrot.core.request import Message, ModelRequest
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """`names`: what requests may call the model, the first one canonical. `context`: prompt + output, in tokens."""
+
+    names: tuple[str, ...]
+    context: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """More text of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens. `cached` is the part of `prompt` that was reused from the prefix tree rather than computed."""
+
+    prompt: int
+    cached: int
+    completion: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The end of an answer: its whole text, and `reason` "stop" or "length", as OpenAI's finish_reason."""
+
+    text: str
+    reason: str
+    usage: Usage
+    timings: Timings = field(default_factory=Timings)
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Counters since the start, but for the gauges: `kv_blocks_used` (held by live sequences), `kv_blocks_cached`
+    (resident in the prefix tree, free to be evicted), `kv_blocks_total`, `running` and `waiting` sequences."""
+
+    prompt_tokens_computed: int = 0
+    prompt_tokens_reused: int = 0
+    generated_tokens: int = 0
+    steps: int = 0
+    kv_blocks_used: int = 0
+    kv_blocks_cached: int = 0
+    kv_blocks_total: int = 0
+    running: int = 0
+    waiting: int = 0
+
+
+class Engine(Protocol):
+    """Fills prompts and generates tokens. Owned by the event loop: every method is called there.
+
+    `window` is how many requests the scheduler may have in flight here at once.
+    """
+
+    name: str
+    window: int
+
+    @property
+    def model(self) -> ModelInfo: ...
+
+    @property
+    def healthy(self) -> bool:
+        """False while the engine can take no requests (it died and is being restarted)."""
+        ...
+
+    async def start(self) -> None:
+        """Load the model. Raises ModelLoadError with one clear line."""
+        ...
+
+    async def close(self) -> None:
+        """Stop; requests in flight end with EngineFailed."""
+        ...
+
+    def generate(self, request: ModelRequest) -> AsyncGenerator[Delta | Done, None]:
+        """Zero or more Delta, then one Done. Closing the generator cancels the request.
+
+        Raises ContextOverflow, EmptyPrompt or EngineFailed.
+        """
+        ...
+
+    async def tokenize(self, content: str | tuple[Message, ...]) -> list[int]:
+        """Token ids of a text, or of messages as the chat template renders them for generation."""
+        ...
+
+    async def stats(self) -> Stats: ...
+
+
+class ModelLoadError(Exception):
+    """The model can't be served: a missing, truncated or unsupported directory. The message is one line."""

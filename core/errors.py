@@ -1,0 +1,135 @@
+"""The one error tree. Each class fixes a code, an HTTP status and whether a retry may help.
+
+ParrotError
+├─ InvalidRequest (400)            a field is missing, unknown, unsupported or out of range
+│  ├─ InvalidJSON
+│  ├─ InvalidProgram               the program as a whole
+│  │  ├─ CyclicProgram
+│  │  ├─ DanglingReference
+│  │  └─ DuplicateProducer
+│  ├─ EmptyPrompt
+│  └─ ContextOverflow
+├─ NotFound (404)
+│  └─ UnknownModel
+├─ BodyTooLarge (413)
+├─ DependencyFailed (424)          a call whose input will never arrive
+├─ Cancelled (499)
+├─ EngineFailed (503, retryable)   the engine died or refused; another try may work
+└─ InternalError (500)             our own bug
+
+The engine process sends an error as `code` and message; `from_code` makes the same class again.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class ParrotError(Exception):
+    """Base of every error that crosses a room. `where` names the place: a field path, a call, a variable."""
+
+    code: ClassVar[str] = "internal_error"
+    kind: ClassVar[str] = "server_error"
+    status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, where: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = where
+
+    def body(self) -> dict[str, Any]:
+        """The OpenAI error object, as HTTP bodies and `call.failed` events carry it."""
+        return {
+            "error": {"message": self.message, "type": self.kind, "param": self.where, "code": self.code},
+        }
+
+
+class InvalidRequest(ParrotError):
+    code = "invalid_request"
+    kind = "invalid_request_error"
+    status = 400
+
+
+class InvalidJSON(InvalidRequest):
+    code = "invalid_json"
+
+
+class InvalidProgram(InvalidRequest):
+    code = "invalid_program"
+
+
+class CyclicProgram(InvalidProgram):
+    code = "cyclic_program"
+
+
+class DanglingReference(InvalidProgram):
+    code = "dangling_reference"
+
+
+class DuplicateProducer(InvalidProgram):
+    code = "duplicate_producer"
+
+
+class EmptyPrompt(InvalidRequest):
+    code = "empty_prompt"
+
+
+class ContextOverflow(InvalidRequest):
+    code = "context_length_exceeded"
+
+
+class NotFound(ParrotError):
+    code = "not_found"
+    kind = "invalid_request_error"
+    status = 404
+
+
+class UnknownModel(NotFound):
+    code = "model_not_found"
+
+
+class BodyTooLarge(ParrotError):
+    code = "body_too_large"
+    kind = "invalid_request_error"
+    status = 413
+
+
+class DependencyFailed(ParrotError):
+    code = "dependency_failed"
+    kind = "dependency_error"
+    status = 424
+
+
+class Cancelled(ParrotError):
+    code = "cancelled"
+    kind = "cancelled"
+    status = 499
+
+
+class EngineFailed(ParrotError):
+    code = "engine_failed"
+    kind = "service_unavailable"
+    status = 503
+    retryable = True
+
+
+class InternalError(ParrotError):
+    pass
+
+
+def _tree(cls: type[ParrotError]) -> dict[str, type[ParrotError]]:
+    found = {cls.code: cls}
+    for sub in cls.__subclasses__():
+        found |= _tree(sub)
+    return found
+
+
+def from_code(code: str, message: str, where: str | None = None) -> ParrotError:
+    """The error that `code` names; an unknown code is an InternalError that says so."""
+    cls = _tree(ParrotError).get(code)
+    if cls is None:
+        return InternalError(f"{code}: {message}", where=where)
+    if cls is ParrotError:
+        cls = InternalError
+    return cls(message, where=where)

@@ -1,0 +1,93 @@
+"""What a run tells its client, in order; the claim protocol (docs/architecture.md) rests on this order.
+
+`call.ready` (or `call.aborted`) of every consumer comes *before* its producer's `call.finished`: a client that
+has a result in hand knows already which requests follow from it, so a claim is a look-up and never a race.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+Status = Literal["queued", "running", "finished", "failed", "cancelled"]
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Timings(_Event):
+    """Seconds. `queued`: from ready to the engine's admission; `prefill`: to the first token; `decode`: to the last."""
+
+    queued: float = 0.0
+    prefill: float = 0.0
+    decode: float = 0.0
+
+
+class RunStarted(_Event):
+    type: Literal["run.started"] = "run.started"
+    id: str
+
+
+class CallReady(_Event):
+    """Every input of the call has arrived: the server executes the request that `content_key` names."""
+
+    type: Literal["call.ready"] = "call.ready"
+    id: str
+    content_key: str
+
+
+class CallAborted(_Event):
+    """The call will never run, because of `reason`; nothing can be claimed from it."""
+
+    type: Literal["call.aborted"] = "call.aborted"
+    id: str
+    reason: str
+
+
+class VariableDelta(_Event):
+    """More text of the variable that call `id` produces."""
+
+    type: Literal["variable.delta"] = "variable.delta"
+    id: str
+    variable: str
+    text: str
+
+
+class CallFinished(_Event):
+    """`response` is the whole OpenAI response body."""
+
+    type: Literal["call.finished"] = "call.finished"
+    id: str
+    content_key: str
+    response: dict[str, Any]
+    timings: Timings
+
+
+class CallFailed(_Event):
+    """`body` is the OpenAI error body that an eager call would have got with HTTP `status`."""
+
+    type: Literal["call.failed"] = "call.failed"
+    id: str
+    content_key: str
+    status: int
+    body: dict[str, Any]
+
+
+class RunFinished(_Event):
+    type: Literal["run.finished"] = "run.finished"
+    id: str
+    status: Status
+    outputs: dict[str, str]
+    errors: dict[str, dict[str, Any]]
+
+
+Event = RunStarted | CallReady | CallAborted | VariableDelta | CallFinished | CallFailed | RunFinished
+
+_EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
+
+
+def parse(data: str | bytes) -> Event:
+    """The event in one SSE `data` field. Raises pydantic.ValidationError for anything else."""
+    return _EVENT.validate_json(data)

@@ -1,0 +1,95 @@
+"""Text templates, canonical JSON and the content key: one implementation for client and server.
+
+A call's request is an OpenAI body in which ``{"$t": [text or {"var": name}, …]}`` may stand wherever a string
+may. The content key is the hash of the *rendered* request as it was received: never of a validated model, which
+would turn 0 into 0.0 or add defaults and so name a request that nobody sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from semantic_parrot.core.errors import DanglingReference, InvalidProgram
+
+TEMPLATE = "$t"
+
+#: Fields that say how to deliver an answer or who asks for it, and so do not change the answer.
+IGNORED = frozenset({"stream", "stream_options", "user", "metadata", "parrot"})
+
+JSON = Any
+Request = Mapping[str, JSON]
+
+
+def template(*parts: str | tuple[str]) -> dict[str, list[JSON]]:
+    """A template of constant texts and references: ``template("Merge: ", ("a",))`` refers to variable ``a``."""
+    return {TEMPLATE: [part if isinstance(part, str) else {"var": part[0]} for part in parts]}
+
+
+def _parts(node: Mapping[str, JSON], where: str) -> list[JSON]:
+    parts = node[TEMPLATE]
+    if len(node) != 1 or not isinstance(parts, list):
+        raise InvalidProgram(f"a template is an object with the one key {TEMPLATE!r} and a list", where=where)
+    for i, part in enumerate(parts):
+        if isinstance(part, str):
+            continue
+        if not (isinstance(part, dict) and set(part) == {"var"} and isinstance(part["var"], str)):
+            place = f"{where}.{TEMPLATE}[{i}]"
+            raise InvalidProgram('a template part is a text or {"var": name}', where=place)
+    return parts
+
+
+def _references(node: JSON, where: str) -> Iterator[str]:
+    if isinstance(node, dict):
+        if TEMPLATE in node:
+            yield from (part["var"] for part in _parts(node, where) if not isinstance(part, str))
+        else:
+            for key, value in node.items():
+                yield from _references(value, f"{where}.{key}")
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from _references(value, f"{where}[{i}]")
+
+
+def references(request: Request, where: str = "request") -> tuple[str, ...]:
+    """The variables that `request` reads, each once, in the order of their first use.
+
+    Raises InvalidProgram, with the place, for a malformed template.
+    """
+    return tuple(dict.fromkeys(_references(request, where)))
+
+
+def render(request: Request, values: Mapping[str, str]) -> dict[str, JSON]:
+    """`request` with every template replaced by its text. Raises DanglingReference for a missing value."""
+
+    def text(part: JSON) -> str:
+        if isinstance(part, str):
+            return part
+        try:
+            return values[part["var"]]
+        except KeyError:
+            raise DanglingReference(f"variable {part['var']!r} has no value", where=part["var"]) from None
+
+    def walk(node: JSON) -> JSON:
+        if isinstance(node, dict):
+            if TEMPLATE in node:
+                return "".join(map(text, _parts(node, "request")))
+            return {key: walk(value) for key, value in node.items()}
+        if isinstance(node, list):
+            return [walk(value) for value in node]
+        return node
+
+    return {key: walk(value) for key, value in request.items()}
+
+
+def canonical(request: Request) -> bytes:
+    """The bytes that are hashed: sorted keys, no spaces, ASCII only, without the fields in IGNORED."""
+    kept = {key: value for key, value in request.items() if key not in IGNORED}
+    return json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+
+
+def content_key(request: Request) -> str:
+    """SHA-256 (hex) of the canonical form of a rendered request. Equal keys mean the same request."""
+    return hashlib.sha256(canonical(request)).hexdigest()
