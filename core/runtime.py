@@ -1,0 +1,176 @@
+"""The service without HTTP: engines, sessions and runs. One event loop owns it all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from semantic_parrot.core.engines.protocol import Delta, Done, Engine, ModelInfo
+from semantic_parrot.core.errors import InvalidRequest, NotFound, UnknownModel
+from semantic_parrot.core.program import Call, Objective, Program
+from semantic_parrot.core.request import Message, ModelRequest, parse_request
+from semantic_parrot.core.run import Run
+from semantic_parrot.core.scheduler import Scheduler
+from semantic_parrot.core.session import Session
+from semantic_parrot.core.wire import render
+
+
+@dataclass(slots=True)
+class Counters:
+    """Since the start. `runs` by final status; `unclaimed_tokens`: generated for results that nobody claimed."""
+
+    calls_executed: int = 0
+    unclaimed_tokens: int = 0
+    runs: Counter[str] = field(default_factory=Counter)
+
+
+class _AnyText(dict[str, str]):
+    """Stands for every variable while a program is checked before it has values."""
+
+    def __missing__(self, name: str) -> str:
+        return "x"
+
+
+class Runtime:
+    """`grace`: seconds that a foreground run outlives its last reader, and that an ended run can still be read."""
+
+    def __init__(self, engines: Sequence[Engine], *, grace: float = 10.0) -> None:
+        self.engines = tuple(engines)
+        self.counters = Counters()
+        self._grace = grace
+        self._schedulers: dict[str, Scheduler] = {}
+        self._sessions: dict[str, Session] = {}
+        self._runs: dict[str, Run] = {}
+
+    async def start(self) -> None:
+        """Start every engine, together. Raises ModelLoadError; then those that did start are closed."""
+        started = await asyncio.gather(*(engine.start() for engine in self.engines), return_exceptions=True)
+        for failure in started:
+            if isinstance(failure, BaseException):
+                await self.close()
+                raise failure
+        by_name = defaultdict(list)
+        for engine in self.engines:
+            for name in engine.model.names:
+                by_name[name].append(engine)
+        # Names of the same engines share one scheduler: an alias must not be a second queue.
+        shared: dict[tuple[int, ...], Scheduler] = {}
+        for name, engines in by_name.items():
+            same = tuple(id(engine) for engine in engines)
+            self._schedulers[name] = shared.setdefault(same, Scheduler(engines))
+
+    async def close(self) -> None:
+        """Cancel every run, close every session and engine."""
+        for run in tuple(self._runs.values()):
+            run.cancel("the server is shutting down")
+        for session_id in tuple(self._sessions):
+            self.close_session(session_id)
+        await asyncio.gather(*(engine.close() for engine in self.engines))
+
+    @property
+    def models(self) -> dict[str, ModelInfo]:
+        """Every name that a request may use for a model."""
+        return {name: scheduler.engines[0].model for name, scheduler in self._schedulers.items()}
+
+    # Runs and sessions.
+
+    def submit(self, program: Program) -> Run:
+        """Check the whole program, then start it. Raises ParrotError with the place; then nothing ran."""
+        declared = [name for name, value in program.inputs.items() if value is None]
+        if declared and program.parrot.session is None:
+            raise InvalidRequest("an input without a value needs a session to set it in", where=f"inputs.{declared[0]}")
+        wanted = program.parrot.session
+        return self._start(program, Session(self._start) if wanted is None else self.session(wanted))
+
+    def _start(self, program: Program, session: Session) -> Run:
+        for i, call in enumerate(program.calls):
+            self._check(call, f"calls[{i}].request")
+        known = {call.output for call in program.calls} | set(program.inputs) | set(session.graph.variables)
+        for place in ("outputs", "parrot.objectives"):
+            for name in (program.outputs or ()) if place == "outputs" else program.parrot.objectives:
+                if name not in known:
+                    raise InvalidRequest(f"{place} names the unknown variable {name!r}", where=place)
+        run = Run(program, session, self.generate, self._grace)
+        run.on_done(self._ended)
+        session.join(program, run)
+        self._runs[run.id] = run
+        return run
+
+    def run(self, run_id: str) -> Run:
+        """Raises NotFound: the run never was, or ended longer ago than the grace."""
+        try:
+            return self._runs[run_id]
+        except KeyError:
+            raise NotFound(f"no run {run_id!r}", where=run_id) from None
+
+    def release(self, run: Run, unclaimed: Collection[str]) -> None:
+        """The client is done with `run`: cancel what is left of it, count what it never used."""
+        self.counters.unclaimed_tokens += run.tokens(unclaimed)
+        run.cancel()
+
+    def open_session(self) -> Session:
+        session = Session(self._start)
+        self._sessions[session.id] = session
+        return session
+
+    def session(self, session_id: str) -> Session:
+        """Raises NotFound."""
+        try:
+            return self._sessions[session_id]
+        except KeyError:
+            raise NotFound(f"no session {session_id!r}", where=session_id) from None
+
+    def close_session(self, session_id: str) -> None:
+        """Raises NotFound."""
+        self.session(session_id).close()
+        del self._sessions[session_id]
+
+    def _ended(self, run: Run) -> None:
+        self.counters.runs[run.status] += 1
+        asyncio.get_running_loop().call_later(self._grace, self._runs.pop, run.id, None)
+
+    # Single calls.
+
+    def generate(self, body: Mapping[str, Any], objective: Objective = "latency") -> AsyncGenerator[Delta | Done, None]:
+        """Execute one rendered request. Raises InvalidRequest or UnknownModel here, other errors on the way."""
+        request = parse_request(body)
+        return self._generate(request, self._scheduler(request.model), objective)
+
+    async def _generate(
+        self, request: ModelRequest, scheduler: Scheduler, objective: Objective
+    ) -> AsyncGenerator[Delta | Done, None]:
+        loop = asyncio.get_running_loop()
+        arrived = loop.time()
+        index = await scheduler.acquire(objective)
+        try:
+            waited = loop.time() - arrived
+            self.counters.calls_executed += 1
+            async with aclosing(scheduler.engines[index].generate(request)) as items:
+                async for item in items:
+                    if isinstance(item, Done):
+                        timings = item.timings.model_copy(update={"queued": item.timings.queued + waited})
+                        yield replace(item, timings=timings)
+                    else:
+                        yield item
+        finally:
+            scheduler.release(index)
+
+    async def tokenize(self, model: str, content: str | tuple[Message, ...]) -> list[int]:
+        """Raises UnknownModel."""
+        return await self._scheduler(model).engines[0].tokenize(content)
+
+    def _scheduler(self, model: str, where: str = "model") -> Scheduler:
+        try:
+            return self._schedulers[model]
+        except KeyError:
+            known = ", ".join(sorted(self._schedulers))
+            raise UnknownModel(f"no model {model!r} here; there is: {known}", where=where) from None
+
+    def _check(self, call: Call, where: str) -> None:
+        """What can be known of a call before its inputs have values."""
+        request = parse_request(render(call.request, _AnyText()), prefix=where, allow_empty=True)
+        self._scheduler(request.model, f"{where}.model")

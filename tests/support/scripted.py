@@ -1,0 +1,89 @@
+"""An engine without a model: answers that are a function of the prompt, at a pace that the test sets.
+
+For tests of what stands above engines; what an engine itself must do is tested on the native one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, Callable
+
+from semantic_parrot.core.engines.protocol import Delta, Done, ModelInfo, Stats, Usage
+from semantic_parrot.core.errors import EngineFailed, ParrotError
+from semantic_parrot.core.request import Message, ModelRequest
+
+
+def text_of(request: ModelRequest) -> str:
+    """All text of a request, as the answer depends on it."""
+    if request.messages is None:
+        return request.prompt or ""
+    return "\n".join(f"{m.role}: {m.content}" for m in request.messages)
+
+
+def answer(request: ModelRequest) -> str:
+    """Three words that no other prompt gets."""
+    digest = hashlib.sha256(text_of(request).encode()).hexdigest()
+    return f"w{digest[:4]} w{digest[4:8]} w{digest[8:12]}"
+
+
+class ScriptedEngine:
+    """`gate`: if given, each answer waits for it between its first word and its second. `fail`: the error to raise
+    for a request, or None. `seen` lists the requests in the order they came; `running` and `most` count them."""
+
+    def __init__(
+        self,
+        names: tuple[str, ...] = ("scripted", "default"),
+        *,
+        window: int = 64,
+        gate: asyncio.Event | None = None,
+        fail: Callable[[ModelRequest], ParrotError | None] = lambda _: None,
+    ) -> None:
+        self.name = "scripted-0"
+        self.window = window
+        self.model = ModelInfo(names, 4096)
+        self.healthy = False
+        self.seen: list[ModelRequest] = []
+        self.running = self.most = self.cancelled = 0
+        self._gate = gate
+        self._fail = fail
+
+    async def start(self) -> None:
+        self.healthy = True
+
+    async def close(self) -> None:
+        self.healthy = False
+
+    async def generate(self, request: ModelRequest) -> AsyncGenerator[Delta | Done, None]:
+        self.seen.append(request)
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            if not self.healthy:
+                raise EngineFailed("the engine is down")
+            await asyncio.sleep(0)
+            error = self._fail(request)
+            if error is not None:
+                raise error
+            text = answer(request)
+            words = text.split(" ")
+            if request.sampling.max_tokens is not None:
+                words = words[: request.sampling.max_tokens]
+            for i, word in enumerate(words):
+                if i == 1 and self._gate is not None:
+                    await self._gate.wait()
+                yield Delta(f" {word}" if i else word)
+            reason = "stop" if " ".join(words) == text else "length"
+            yield Done(" ".join(words), reason, Usage(len(text_of(request).split()), 0, len(words)))
+        except (asyncio.CancelledError, GeneratorExit):
+            self.cancelled += 1
+            raise
+        finally:
+            self.running -= 1
+
+    async def tokenize(self, content: str | tuple[Message, ...]) -> list[int]:
+        text = content if isinstance(content, str) else " ".join(m.content for m in content)
+        return [len(word) for word in text.split()]
+
+    async def stats(self) -> Stats:
+        return Stats(running=self.running)
