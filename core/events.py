@@ -18,8 +18,10 @@ class _Event(BaseModel):
 
 
 class Timings(_Event):
-    """Seconds. `queued`: from ready to the engine's admission; `prefill`: to the first token; `decode`: to the last."""
+    """Seconds. `ready`: from the run's start until the call had its inputs; then, one after the other, `queued`: to
+    the engine's admission, `prefill`: to the first token, `decode`: to the last."""
 
+    ready: float = 0.0
     queued: float = 0.0
     prefill: float = 0.0
     decode: float = 0.0

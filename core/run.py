@@ -35,11 +35,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A call that may go to an engine: its rendered request and that request's content key."""
+    """A call that may go to an engine: its rendered request, that request's content key, seconds since the start."""
 
     node: Node[Run]
     body: dict[str, Any]
     key: str
+    at: float
 
 
 class Run:
@@ -50,6 +51,7 @@ class Run:
         self.program = program
         self.session = session
         self.status: Status = "queued"
+        self._started = time.monotonic()
         self._execute = execute
         self._grace = grace
         self._objectives = objectives(program.calls, program.parrot.objectives)
@@ -67,7 +69,7 @@ class Run:
     def launch(self, node: Node[Run]) -> None:
         """`node` has all its inputs: announce the request it is now, then execute it."""
         body = render(node.call.request, self.session.graph.values(node.inputs))
-        ready = Ready(node, body, content_key(body))
+        ready = Ready(node, body, content_key(body), time.monotonic() - self._started)
         self.status = "running"
         self._emit(events.CallReady(id=node.call.id, content_key=ready.key))
         task = asyncio.create_task(self._drive(ready))
@@ -102,11 +104,10 @@ class Run:
     def _succeed(self, ready: Ready, done: Done) -> None:
         call = ready.node.call
         response = completion(ready.body, done, id=f"chatcmpl-{uuid.uuid4().hex}", created=int(time.time()))
+        timings = done.timings.model_copy(update={"ready": ready.at})
         # Consumers first: whoever sees this call finished knows already what follows from it.
         self.session.resolve(call.output, done.text)
-        self._settle(
-            ready, events.CallFinished(id=call.id, content_key=ready.key, response=response, timings=done.timings)
-        )
+        self._settle(ready, events.CallFinished(id=call.id, content_key=ready.key, response=response, timings=timings))
 
     def _fail(self, ready: Ready, error: ParrotError) -> None:
         call = ready.node.call

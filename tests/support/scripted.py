@@ -47,6 +47,7 @@ class ScriptedEngine:
         self.running = self.most = self.cancelled = 0
         self._gate = gate
         self._fail = fail
+        self._changed = asyncio.Event()
 
     async def start(self) -> None:
         self.healthy = True
@@ -54,9 +55,19 @@ class ScriptedEngine:
     async def close(self) -> None:
         self.healthy = False
 
+    def _count(self, change: int) -> None:
+        self.running += change
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def until(self, running: int) -> None:
+        """Wait until exactly `running` requests are in the engine."""
+        while self.running != running:
+            await self._changed.wait()
+
     async def generate(self, request: ModelRequest) -> AsyncGenerator[Delta | Done, None]:
         self.seen.append(request)
-        self.running += 1
+        self._count(1)
         self.most = max(self.most, self.running)
         try:
             if not self.healthy:
@@ -79,7 +90,7 @@ class ScriptedEngine:
             self.cancelled += 1
             raise
         finally:
-            self.running -= 1
+            self._count(-1)
 
     async def tokenize(self, content: str | tuple[Message, ...]) -> list[int]:
         text = content if isinstance(content, str) else " ".join(m.content for m in content)

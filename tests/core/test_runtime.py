@@ -1,0 +1,314 @@
+"""Runs on a scripted engine: order of events, failures, cancelling, sessions, the queue."""
+
+import asyncio
+
+import pytest
+from scripted import ScriptedEngine, answer, text_of
+
+from semantic_parrot.core.errors import Cancelled, EngineFailed, InvalidRequest, NotFound, ParrotError, UnknownModel
+from semantic_parrot.core.program import Call, parse_program
+from semantic_parrot.core.request import parse_request
+from semantic_parrot.core.runtime import Runtime
+from semantic_parrot.core.wire import content_key, render, template
+
+
+def request(*parts, **more):
+    return {"model": "default", "temperature": 0, "messages": [{"role": "user", "content": template(*parts)}], **more}
+
+
+def program(calls, **more):
+    """`calls`: output -> parts of its prompt."""
+    listed = [{"id": f"call_{o}", "output": o, "request": request(*parts)} for o, parts in calls.items()]
+    return parse_program({"calls": listed, **more})
+
+
+DIAMOND = {"a": ("A ", ("in",)), "b": ("B ", ("a",)), "c": ("C ", ("a",)), "d": (("b",), "+", ("c",))}
+
+
+@pytest.fixture
+async def engine():
+    return ScriptedEngine()
+
+
+@pytest.fixture
+async def runtime(engine):
+    runtime = Runtime([engine], grace=0.05)
+    await runtime.start()
+    yield runtime
+    await runtime.close()
+    assert engine.running == 0
+
+
+def expected(calls, inputs):
+    values = dict(inputs)
+    for name, parts in calls.items():
+        values[name] = answer(parse_request(render(request(*parts), values)))
+    return values
+
+
+async def events_of(run):
+    return [event async for _, event in run.events()]
+
+
+async def test_a_diamond_gives_what_its_calls_give_one_by_one(runtime):
+    run = runtime.submit(program(DIAMOND, inputs={"in": "x"}, outputs=["d", "a"]))
+    await run.wait()
+    values = expected(DIAMOND, {"in": "x"})
+    assert run.result()["outputs"] == {"d": values["d"], "a": values["a"]}
+    assert run.status == "finished"
+    assert runtime.counters.calls_executed == 4
+
+
+async def test_consumers_are_announced_before_their_producer_finishes(runtime):
+    run = runtime.submit(program(DIAMOND, inputs={"in": "x"}, deltas=["call_d"]))
+    told = await events_of(run)
+    order = [(e.type, getattr(e, "id", None)) for e in told]
+    assert order[0] == ("run.started", run.id)
+    assert order[-1] == ("run.finished", run.id)
+    for producer, consumer in (("a", "b"), ("a", "c")):
+        ready, finished = ("call.ready", f"call_{consumer}"), ("call.finished", f"call_{producer}")
+        assert order.index(ready) < order.index(finished)
+    keys = {e.id: e.content_key for e in told if e.type == "call.ready"}
+    values = expected(DIAMOND, {"in": "x"})
+    assert keys == {f"call_{n}": content_key(render(request(*p), values)) for n, p in DIAMOND.items()}
+    deltas = "".join(e.text for e in told if e.type == "variable.delta")
+    assert deltas == values["d"]
+
+
+async def test_a_reader_who_comes_late_or_back_misses_nothing(runtime):
+    run = runtime.submit(program(DIAMOND, inputs={"in": "x"}))
+    await run.wait()
+    numbered = [pair async for pair in run.events()]
+    assert [n for n, _ in numbered] == list(range(1, len(numbered) + 1))
+    assert [pair async for pair in run.events(after=4)] == numbered[4:]
+
+
+async def test_a_failure_keeps_the_rest_and_names_call_and_variable(runtime, engine):
+    engine._fail = lambda r: EngineFailed("lost") if text_of(r).startswith("user: B ") else None
+    run = runtime.submit(program(DIAMOND, inputs={"in": "x"}, outputs=["d", "c"]))
+    told = await events_of(run)
+    assert run.status == "failed"
+    result = run.result()
+    assert list(result["outputs"]) == ["c"]
+    assert result["errors"]["b"] == {
+        "message": "lost", "type": "service_unavailable", "param": None, "code": "engine_failed", "call": "call_b"
+    }  # fmt: skip
+    assert result["errors"]["d"]["code"] == "dependency_failed"
+    order = [(e.type, e.id) for e in told]
+    assert order.index(("call.aborted", "call_d")) < order.index(("call.failed", "call_b"))
+    (failed,) = [e for e in told if e.type == "call.failed"]
+    assert failed.status == 503
+
+
+async def test_a_bug_below_is_a_typed_error_above(runtime, engine, caplog):
+    def broken(_):
+        raise ZeroDivisionError
+
+    engine._fail = broken
+    run = runtime.submit(program({"a": ("A",)}))
+    await run.wait()
+    assert run.result()["errors"]["a"]["code"] == "internal_error"
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_an_empty_prompt_at_run_time_is_an_error_on_that_variable(runtime):
+    run = runtime.submit(program({"a": (("in",),), "b": ("B",)}, inputs={"in": ""}))
+    await run.wait()
+    assert run.result()["errors"]["a"]["code"] == "empty_prompt"
+    assert "b" in run.result()["outputs"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "place"),
+    [
+        ({"model": "nobody"}, UnknownModel, "calls[1].request.model"),
+        ({"max_tokens": -1}, InvalidRequest, "calls[1].request.max_tokens"),
+        ({"tools": []}, InvalidRequest, "calls[1].request.tools"),
+    ],
+)
+async def test_a_bad_call_stops_the_whole_program(runtime, engine, changes, error, place):
+    calls = [
+        {"id": "a", "output": "a", "request": request("A")},
+        {"id": "b", "output": "b", "request": {**request("B"), **changes}},
+    ]
+    with pytest.raises(error) as caught:
+        runtime.submit(parse_program({"calls": calls}))
+    assert caught.value.where == place
+    await asyncio.sleep(0)
+    assert engine.seen == []
+
+
+@pytest.mark.parametrize(
+    "more", [{"outputs": ["nobody"]}, {"parrot": {"objectives": {"nobody": "latency"}}}, {"inputs": {"in": None}}]
+)
+async def test_names_that_mean_nothing_are_refused(runtime, more):
+    with pytest.raises(InvalidRequest):
+        runtime.submit(program({"a": ("A",)}, **more))
+
+
+async def test_cancel_stops_the_engine_and_aborts_what_waits(runtime, engine):
+    engine._gate = asyncio.Event()
+    run = runtime.submit(program(DIAMOND, inputs={"in": "x"}, deltas="all"))
+    async for _, event in run.events():
+        if event.type == "variable.delta":
+            run.cancel("enough")
+    assert run.status == "cancelled"
+    assert {e["code"] for e in run.errors().values()} == {"cancelled", "dependency_failed"}
+    aborted = [e.id async for _, e in run.events() if e.type == "call.aborted"]
+    assert sorted(aborted) == ["call_a", "call_b", "call_c", "call_d"]
+    await engine.until(running=0)
+    assert engine.cancelled == 1
+
+
+@pytest.mark.parametrize("lifetime", ["prefetch", "foreground"])
+async def test_a_run_nobody_reads_is_cancelled(runtime, engine, lifetime):
+    engine._gate = asyncio.Event()
+    run = runtime.submit(program({"a": ("A",)}, parrot={"lifetime": lifetime}))
+    run.attach()
+    run.detach()
+    assert run.ended == (lifetime == "prefetch")
+    await asyncio.wait_for(run.wait(), 5)
+    assert run.status == "cancelled"
+
+
+async def test_a_foreground_run_survives_a_reconnect(runtime, engine):
+    engine._gate = asyncio.Event()
+    run = runtime.submit(program({"a": ("A",)}))
+    run.attach()
+    run.detach()
+    run.attach()
+    later = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.1, later.set)  # twice the grace
+    await later.wait()
+    engine._gate.set()
+    await run.wait()
+    assert run.status == "finished"
+
+
+async def test_an_ended_run_is_forgotten_after_the_grace(runtime):
+    run = runtime.submit(program({"a": ("A",)}))
+    await run.wait()
+    assert runtime.run(run.id) is run
+    gone = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.1, gone.set)
+    await gone.wait()
+    with pytest.raises(NotFound):
+        runtime.run(run.id)
+
+
+async def test_release_counts_what_nobody_claimed(runtime):
+    run = runtime.submit(program({"a": ("A",), "b": ("B",)}))
+    await run.wait()
+    runtime.release(run, ["call_a", "call_unknown"])
+    assert runtime.counters.unclaimed_tokens == 3
+
+
+async def test_step_wise_submit_set_get(runtime):
+    session = runtime.open_session()
+    ids = session.submit([Call(id="one", output="a", request=request("A ", ("in",)))], {"in": None})
+    assert ids == [f"{session.id}.a"]
+    session.submit([Call(id="one", output="b", request=request("B ", ("a",)))], {})
+    waiting = asyncio.create_task(session.get("b"))
+    await asyncio.sleep(0)
+    session.set("in", "x")
+    values = expected({"a": ("A ", ("in",)), "b": ("B ", ("a",))}, {"in": "x"})
+    assert await waiting == values["b"]
+    assert await session.get("a") == values["a"]
+    for name, error in (("in", InvalidRequest), ("a", InvalidRequest), ("nobody", NotFound)):
+        with pytest.raises(error):
+            session.set(name, "again")
+    with pytest.raises(NotFound):
+        await session.get("nobody")
+
+
+async def test_closing_a_session_ends_its_runs_and_its_waiters(runtime):
+    session = runtime.open_session()
+    session.submit([Call(id="one", output="a", request=request("A ", ("in",)))], {"in": None})
+    waiting = [asyncio.create_task(session.get(name)) for name in ("a", "in")]
+    await asyncio.sleep(0)
+    runtime.close_session(session.id)
+    for task in waiting:
+        with pytest.raises(Cancelled):
+            await task
+    with pytest.raises(NotFound):
+        runtime.session(session.id)
+
+
+async def test_a_program_may_read_its_sessions_variables(runtime):
+    session = runtime.open_session()
+    session.submit([Call(id="one", output="a", request=request("A"))], {})
+    run = runtime.submit(program({"b": ("B ", ("a",))}, parrot={"session": session.id}))
+    await run.wait()
+    assert run.outputs() == {"b": expected({"a": ("A",), "b": ("B ", ("a",))}, {})["b"]}
+
+
+async def test_an_error_reaches_whoever_gets_the_variable(runtime, engine):
+    engine._fail = lambda r: EngineFailed("lost")
+    session = runtime.open_session()
+    session.submit(
+        [Call(id="one", output="a", request=request("A")), Call(id="two", output="b", request=request(("a",)))], {}
+    )
+    with pytest.raises(ParrotError, match="lost"):
+        await session.get("b")
+    with pytest.raises(EngineFailed):
+        await session.get("a")
+
+
+async def test_the_window_holds_and_latency_goes_first():
+    gate = asyncio.Event()
+    engine = ScriptedEngine(window=2, gate=gate)
+    runtime = Runtime([engine])
+    await runtime.start()
+    slow = {f"s{i}": (f"slow {i}",) for i in range(4)}
+    batch = runtime.submit(program(slow, parrot={"objectives": dict.fromkeys(slow, "throughput")}))
+    chat = runtime.submit(program({"chat": ("chat",)}))
+    await engine.until(running=2)
+    gate.set()
+    await asyncio.gather(batch.wait(), chat.wait())
+    order = [text_of(r).removeprefix("user: ") for r in engine.seen]
+    assert engine.most == 2
+    assert order.index("chat") == 2, order
+    await runtime.close()
+
+
+async def test_work_is_spread_over_engines_and_a_dead_one_is_left_out():
+    engines = [ScriptedEngine(), ScriptedEngine()]
+    runtime = Runtime(engines)
+    await runtime.start()
+    await runtime.submit(program({f"v{i}": (f"{i}",) for i in range(8)})).wait()
+    assert [len(e.seen) for e in engines] == [4, 4]
+    engines[0].healthy = False
+    await runtime.submit(program({f"v{i}": (f"{i}",) for i in range(4)})).wait()
+    assert [len(e.seen) for e in engines] == [4, 8]
+    engines[1].healthy = False
+    run = runtime.submit(program({"v": ("x",)}))
+    await run.wait()
+    assert run.result()["errors"]["v"]["code"] == "engine_failed"
+    await runtime.close()
+
+
+async def test_a_task_cancelled_in_the_queue_takes_no_place():
+    gate = asyncio.Event()
+    engine = ScriptedEngine(window=1, gate=gate)
+    runtime = Runtime([engine])
+    await runtime.start()
+    first = runtime.submit(program({"a": ("A",)}))
+    queued = runtime.submit(program({"b": ("B",)}))
+    last = runtime.submit(program({"c": ("C",)}))
+    await engine.until(running=1)
+    queued.cancel()
+    gate.set()
+    await asyncio.gather(first.wait(), last.wait())
+    assert [text_of(r) for r in engine.seen] == ["user: A", "user: C"]
+    await runtime.close()
+
+
+async def test_closing_the_runtime_ends_everything():
+    engine = ScriptedEngine(gate=asyncio.Event())
+    runtime = Runtime([engine])
+    await runtime.start()
+    run = runtime.submit(program(DIAMOND, inputs={"in": "x"}))
+    await asyncio.sleep(0)
+    await runtime.close()
+    await asyncio.wait_for(run.wait(), 5)
+    assert run.status == "cancelled"
