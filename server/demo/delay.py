@@ -1,0 +1,102 @@
+"""A network between client and server: a TCP proxy that holds every byte back for half a round trip each way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+_CHUNK = 1 << 16
+
+
+async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float) -> None:
+    """Bytes keep their order and their pace: each chunk is due `delay` seconds after it came."""
+    loop = asyncio.get_running_loop()
+    chunks: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+
+    async def read() -> None:
+        while data := await reader.read(_CHUNK):
+            chunks.put_nowait((loop.time() + delay, data))
+        chunks.put_nowait((loop.time() + delay, b""))
+
+    reading = asyncio.create_task(read())
+    try:
+        while True:
+            due, data = await chunks.get()
+            await asyncio.sleep(due - loop.time())
+            if not data:
+                break
+            writer.write(data)
+            await writer.drain()
+        if writer.can_write_eof():
+            writer.write_eof()
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+
+async def _serve(host: str, port: int, rtt: float, ready: asyncio.Future[int], stop: asyncio.Event) -> None:
+    links: set[asyncio.Task[None]] = set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        link = asyncio.current_task()
+        assert link is not None
+        links.add(link)
+        link.add_done_callback(links.discard)
+        try:
+            up_reader, up_writer = await asyncio.open_connection(host, port)
+        except OSError:
+            writer.close()
+            return
+        try:
+            await asyncio.gather(_forward(reader, up_writer, rtt / 2), _forward(up_reader, writer, rtt / 2))
+        except OSError:
+            pass  # one end went away: so does the other
+        finally:
+            for end in (writer, up_writer):
+                end.close()
+                with contextlib.suppress(OSError):
+                    await end.wait_closed()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    ready.set_result(server.sockets[0].getsockname()[1])
+    await stop.wait()
+    server.close()
+    for link in links:
+        link.cancel()
+    await asyncio.gather(*links, return_exceptions=True)
+
+
+@contextmanager
+def delayed(url: str, rtt: float) -> Iterator[str]:
+    """`url` as it looks through a network with a round trip of `rtt` seconds; itself if that is 0."""
+    if not rtt:
+        yield url
+        return
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    host, port = parts.hostname, parts.port
+    started = threading.Event()
+    state: list[tuple[asyncio.AbstractEventLoop, asyncio.Event, int]] = []
+
+    async def main() -> None:
+        ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        stop = asyncio.Event()
+        serving = asyncio.create_task(_serve(host, port, rtt, ready, stop))
+        state.append((asyncio.get_running_loop(), stop, await ready))
+        started.set()
+        await serving
+
+    thread = threading.Thread(target=asyncio.run, args=(main(),), name="delay-proxy", daemon=True)
+    thread.start()
+    started.wait()
+    loop, stop, proxy_port = state[0]
+    try:
+        yield parts._replace(netloc=f"127.0.0.1:{proxy_port}").geturl()
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
