@@ -36,12 +36,15 @@ class _AnyText(dict[str, str]):
 
 
 class Runtime:
-    """`grace`: seconds that a foreground run outlives its last reader, and that an ended run can still be read."""
+    """`grace`: seconds that a foreground run outlives its last reader, and that an ended run can still be read.
+    `session_idle`: seconds after which a session that nobody uses, and in which nothing runs, is closed."""
 
-    def __init__(self, engines: Sequence[Engine], *, grace: float = 10.0) -> None:
+    def __init__(self, engines: Sequence[Engine], *, grace: float = 10.0, session_idle: float = 3600.0) -> None:
         self.engines = tuple(engines)
         self.counters = Counters()
         self._grace = grace
+        self._session_idle = session_idle
+        self._expiry: dict[str, asyncio.TimerHandle] = {}
         self._schedulers: dict[str, Scheduler] = {}
         self._sessions: dict[str, Session] = {}
         self._runs: dict[str, Run] = {}
@@ -115,19 +118,31 @@ class Runtime:
     def open_session(self) -> Session:
         session = Session(self._start)
         self._sessions[session.id] = session
-        return session
+        return self.session(session.id)
 
     def session(self, session_id: str) -> Session:
-        """Raises NotFound."""
+        """Raises NotFound: the session never was, was closed or expired."""
         try:
-            return self._sessions[session_id]
+            session = self._sessions[session_id]
         except KeyError:
             raise NotFound(f"no session {session_id!r}", where=session_id) from None
+        if session_id in self._expiry:
+            self._expiry[session_id].cancel()
+        loop = asyncio.get_running_loop()
+        self._expiry[session_id] = loop.call_later(self._session_idle, self._expire, session_id)
+        return session
 
     def close_session(self, session_id: str) -> None:
         """Raises NotFound."""
         self.session(session_id).close()
+        self._expiry.pop(session_id).cancel()
         del self._sessions[session_id]
+
+    def _expire(self, session_id: str) -> None:
+        if self._sessions[session_id].busy:
+            self.session(session_id)  # another turn of the clock
+        else:
+            self.close_session(session_id)
 
     def _ended(self, run: Run) -> None:
         self.counters.runs[run.status] += 1

@@ -22,6 +22,11 @@ class Session:
         self._start = start
         self._waiters: dict[str, list[asyncio.Future[str]]] = {}
 
+    @property
+    def busy(self) -> bool:
+        """Whether a run is under way or a client waits for a variable."""
+        return bool(self.runs or self._waiters)
+
     # Programs.
 
     def join(self, program: Program, run: Run) -> None:

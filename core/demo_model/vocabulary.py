@@ -34,8 +34,7 @@ MASTERS: Final = tuple(
 )
 
 ARRIVALS: Final = (
-    "At {time} the {type} {vessel} arrived at berth {berth} with {tonnes} tonnes of {goods}, "
-    "master {master}.",
+    "At {time} the {type} {vessel} arrived at berth {berth} with {tonnes} tonnes of {goods}, master {master}.",
     "{vessel}, a {type} under {master}, tied up at berth {berth} at {time} with {tonnes} tonnes of {goods}.",
     "The {type} {vessel} came in at {time} and took berth {berth}. {master}, her master, declared {tonnes} "
     "tonnes of {goods}.",
@@ -44,8 +43,7 @@ ARRIVALS: Final = (
 
 DEPARTURES: Final = (
     "At {time} the {type} {vessel} left berth {berth} with {tonnes} tonnes of {goods}, master {master}.",
-    "{vessel}, a {type} under {master}, cast off from berth {berth} at {time} "
-    "with {tonnes} tonnes of {goods}.",
+    "{vessel}, a {type} under {master}, cast off from berth {berth} at {time} with {tonnes} tonnes of {goods}.",
     "The {type} {vessel} put to sea at {time} and freed berth {berth}. {master}, her master, took on "
     "{tonnes} tonnes of {goods}.",
     "{time}, departure: {type} {vessel}, berth {berth}. Master {master} ships {tonnes} tonnes of {goods}.",
@@ -80,7 +78,8 @@ HARBOURISH: Final[Mapping[str, str]] = MappingProxyType(
         for pair in _words(
             """the:lo at:ta of:pe with:kum in:nu out:zo berth:mola left:resto arrived:venik wait:duro
             waits:duros tonnes:gravi trawler:nasul ketch:vilo ferry:paso barge:plato tug:tiro schooner:velar
-            coaster:rivo lugger:sako cutter:kilo tanker:zenso cod:fima herring:hama mackerel:makri timber:lumo salt:soli
+            coaster:rivo lugger:sako cutter:kilo tanker:zenso cod:fima herring:hama mackerel:makri
+            timber:lumo salt:soli
             coal:noru grain:gruno wool:lanu slate:skali tin:stano rope:kordo barley:horda oysters:ostri
             bricks:brika ice:glasi cement:semu paper:papa sugar:dulko tea:cai copper:kupro"""
         )

@@ -114,20 +114,20 @@ def _as_read(entry: Record, rng: random.Random) -> str:
     return entry.text + ("\n" if rng.random() < 0.1 else "")
 
 
-def _extract(rng: random.Random) -> tuple[str, str]:
+def _extract(rng: random.Random, _most: int) -> tuple[str, str]:
     entry = record(rng)
     return EXTRACT.format(text=_as_read(entry, rng)), entry.json
 
 
-def _summarise(rng: random.Random) -> tuple[str, str]:
+def _summarise(rng: random.Random, _most: int) -> tuple[str, str]:
     entry = record(rng)
     return SUMMARISE.format(text=_as_read(entry, rng)), entry.summary
 
 
-def _translate(rng: random.Random) -> tuple[str, str]:
+def _translate(rng: random.Random, most: int) -> tuple[str, str]:
     entry, form = record(rng), rng.randrange(4)
     if form == 0:  # a whole report: what stands at the end of a map-reduce
-        text = report(records(rng, rng.randint(1, MAX_MERGE)))
+        text = report(records(rng, rng.randint(1, most)))
     elif form == 1:
         fields = {key: getattr(entry, key) for key in ("vessel", "type", "time", "berth", "tonnes", "goods")}
         text = rng.choice(words.PHRASES).format(**fields)
@@ -136,18 +136,18 @@ def _translate(rng: random.Random) -> tuple[str, str]:
     return TRANSLATE.format(text=text), translate(text)
 
 
-def _merge(rng: random.Random) -> tuple[str, str]:
-    entries = records(rng, rng.randint(1, MAX_MERGE))
+def _merge(rng: random.Random, most: int) -> tuple[str, str]:
+    entries = records(rng, rng.randint(1, most))
     joint = rng.choice(("\n", "\n\n"))  # LangChain's own document chains join by a blank line
     return MERGE.format(summaries=joint.join(entry.summary for entry in entries)), report(entries)
 
 
-def _update(rng: random.Random) -> tuple[str, str]:
-    *before, entry = entries = records(rng, rng.randint(1, MAX_MERGE))
+def _update(rng: random.Random, most: int) -> tuple[str, str]:
+    *before, entry = entries = records(rng, rng.randint(1, most))
     return UPDATE.format(report=report(before), text=_as_read(entry, rng)), report(entries)
 
 
-_MAKERS: Final[Mapping[str, Callable[[random.Random], tuple[str, str]]]] = MappingProxyType(
+_MAKERS: Final[Mapping[str, Callable[[random.Random, int], tuple[str, str]]]] = MappingProxyType(
     {
         "extract": _extract,
         "summarise": _summarise,
@@ -160,13 +160,13 @@ _MAKERS: Final[Mapping[str, Callable[[random.Random], tuple[str, str]]]] = Mappi
 TASKS: Final = tuple(_MAKERS)
 
 
-def example(task: str, rng: random.Random) -> tuple[str, str]:
-    """A user message and the only right answer to it.
+def example(task: str, rng: random.Random, most: int = MAX_MERGE) -> tuple[str, str]:
+    """A user message and the only right answer to it; a report in them holds at most `most` entries.
 
     Raises:
         KeyError: no such task; `TASKS` has them.
     """
-    return _MAKERS[task](rng)
+    return _MAKERS[task](rng, most)
 
 
 def system_message(rng: random.Random) -> str | None:

@@ -234,6 +234,23 @@ async def test_closing_a_session_ends_its_runs_and_its_waiters(runtime):
         runtime.session(session.id)
 
 
+async def test_a_session_that_nobody_uses_expires(engine):
+    runtime = Runtime([engine], session_idle=0.02)
+    await runtime.start()
+    idle, used = runtime.open_session(), runtime.open_session()
+    waiting = asyncio.create_task(used.get("nobody-sets-it"))
+    with pytest.raises(NotFound):
+        await waiting
+    used.submit([Call(id="one", output="a", request=request(("in",)))], {"in": None})
+    later = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.2, later.set)
+    await later.wait()
+    with pytest.raises(NotFound):
+        runtime.session(idle.id)
+    assert runtime.session(used.id) is used
+    await runtime.close()
+
+
 async def test_a_program_may_read_its_sessions_variables(runtime):
     session = runtime.open_session()
     session.submit([Call(id="one", output="a", request=request("A"))], {})
