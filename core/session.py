@@ -79,8 +79,14 @@ class Session:
         if variable.value is not None:
             return variable.value
         waiter: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(name, []).append(waiter)
-        return await waiter
+        waiting = self._waiters.setdefault(name, [])
+        waiting.append(waiter)
+        try:
+            return await waiter
+        finally:
+            waiting.remove(waiter)
+            if not waiting and self._waiters.get(name) is waiting:
+                del self._waiters[name]
 
     def close(self, reason: str = "the session was closed") -> None:
         """Cancel its runs; whoever waits for a variable gets Cancelled."""

@@ -259,6 +259,19 @@ async def test_a_program_may_read_its_sessions_variables(runtime):
     assert run.outputs() == {"b": expected({"a": ("A",), "b": ("B ", ("a",))}, {})["b"]}
 
 
+async def test_a_waiter_that_leaves_is_forgotten(runtime):
+    session = runtime.open_session()
+    session.submit([Call(id="one", output="a", request=request(("in",)))], {"in": None})
+    waiting = asyncio.create_task(session.get("in"))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    for run in tuple(session.runs):
+        run.cancel()
+    assert not session.busy
+
+
 async def test_an_error_reaches_whoever_gets_the_variable(runtime, engine):
     engine._fail = lambda r: EngineFailed("lost")
     session = runtime.open_session()
