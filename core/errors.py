@@ -3,6 +3,7 @@
 ParrotError
 ├─ InvalidRequest (400)            a field is missing, unknown, unsupported or out of range
 │  ├─ InvalidJSON
+│  ├─ Unsupported                  HTTP or OpenAI has it, Parrot does not: refused by name, never ignored
 │  ├─ InvalidProgram               the program as a whole
 │  │  ├─ CyclicProgram
 │  │  ├─ DanglingReference
@@ -53,6 +54,10 @@ class InvalidRequest(ParrotError):
 
 class InvalidJSON(InvalidRequest):
     code = "invalid_json"
+
+
+class Unsupported(InvalidRequest):
+    code = "unsupported"
 
 
 class InvalidProgram(InvalidRequest):

@@ -1,0 +1,40 @@
+"""The HTTP application: a factory, and the routers that share its Service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from semantic_parrot.core.runtime import Runtime
+from semantic_parrot.server import completions, errors, meta, runs, sessions
+from semantic_parrot.server.service import Service, Settings
+
+
+def create_app(runtime: Runtime, settings: Settings | None = None) -> FastAPI:
+    """An application that starts `runtime` when it starts and closes it when it ends."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await runtime.start()
+        try:
+            yield
+        finally:
+            await runtime.close()
+
+    app = FastAPI(
+        title="Parrot",
+        version=version("semantic-parrot"),
+        lifespan=lifespan,
+        redirect_slashes=False,
+        # Its pages load scripts from elsewhere; /openapi.json stays.
+        docs_url=None,
+        redoc_url=None,
+    )
+    service = Service(runtime, settings or Settings())
+    for room in (runs, sessions, completions, meta):
+        app.include_router(room.routes(service))
+    errors.install(app)
+    return app

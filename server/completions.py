@@ -1,0 +1,128 @@
+"""The OpenAI routes: one eager call each, through the same scheduler and engines as everything else."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from semantic_parrot.core.engines.protocol import Delta, Done, ModelInfo
+from semantic_parrot.core.errors import InternalError, InvalidRequest, ParrotError, UnknownModel, Unsupported
+from semantic_parrot.core.request import is_chat
+from semantic_parrot.core.response import Chunks, completion
+from semantic_parrot.server.body import read_object
+from semantic_parrot.server.service import Service
+from semantic_parrot.server.streams import EventStream, data, unless_gone
+
+Items = AsyncGenerator[Delta | Done, None]
+
+log = logging.getLogger(__name__)
+
+
+async def _next(items: Items) -> Delta | Done:
+    async for item in items:
+        return item
+    raise InternalError("the engine's answer had no end")
+
+
+async def _last(items: Items) -> Done:
+    while not isinstance(item := await _next(items), Done):
+        pass
+    return item
+
+
+def _error_block(error: ParrotError) -> str:
+    return f"data: {data(error.body())}\n\n"
+
+
+async def _blocks(chunks: Chunks, first: Delta | Done, items: Items, *, usage: bool) -> AsyncGenerator[str, None]:
+    """The response as SSE blocks. The status line is long gone when an error comes, so the error is a block too."""
+    opening = chunks.first()
+    if opening is not None:
+        yield f"data: {data(opening)}\n\n"
+    try:
+        item = first
+        while isinstance(item, Delta):
+            yield f"data: {data(chunks.delta(item.text))}\n\n"
+            item = await _next(items)
+        yield f"data: {data(chunks.last(item))}\n\n"
+        if usage:
+            yield f"data: {data(chunks.usage(item))}\n\n"
+    except ParrotError as error:
+        yield _error_block(error)
+    except Exception:
+        log.exception("a streamed completion")
+        yield _error_block(InternalError("a bug in the server; its log says more"))
+    finally:
+        await items.aclose()
+    yield "data: [DONE]\n\n"
+
+
+def _check(body: Mapping[str, Any], *, chat: bool) -> None:
+    """What the route, rather than the request, decides. The rest is `parse_request`'s."""
+    if is_chat(body) != chat:
+        message = "messages is required here" if chat else "messages belongs to /v1/chat/completions"
+        raise InvalidRequest(message, where="messages")
+    if body.get("stream_options") is not None and not body.get("stream"):
+        raise InvalidRequest("stream_options needs stream: true", where="stream_options")
+
+
+def _model(name: str, info: ModelInfo, created: int) -> dict[str, Any]:
+    root = info.names[0]
+    fixed = {"object": "model", "created": created, "owned_by": "parrot"}
+    return {"id": name, **fixed, "root": root, "max_model_len": info.context}
+
+
+def routes(service: Service) -> APIRouter:
+    router = APIRouter()
+    runtime, settings = service.runtime, service.settings
+    started = int(time.time())
+
+    async def answer(request: Request, route: str, *, chat: bool) -> Response:
+        name = f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}"
+        created = int(time.time())
+        with service.round_trip(route):
+            body = await read_object(request, settings.max_body)
+            _check(body, chat=chat)
+            items = runtime.generate(body)
+            if not body.get("stream"):
+                done = await unless_gone(request, _last(items))
+                return JSONResponse(completion(body, done, id=name, created=created))
+            # The status is decided by the first token: a prompt that is too long is a 400, not a broken stream.
+            first = await unless_gone(request, _next(items))
+        usage = (body.get("stream_options") or {}).get("include_usage", False)
+        stream = _blocks(Chunks(body, id=name, created=created), first, items, usage=usage)
+        return EventStream(stream, heartbeat=settings.heartbeat)
+
+    @router.post("/v1/chat/completions")
+    async def chat_completions(request: Request) -> Response:
+        return await answer(request, "/v1/chat/completions", chat=True)
+
+    @router.post("/v1/completions")
+    async def completions(request: Request) -> Response:
+        return await answer(request, "/v1/completions", chat=False)
+
+    @router.get("/v1/models")
+    async def models() -> Response:
+        """Every name that a request may use, aliases included; `root` is the model's own."""
+        found = [_model(name, info, started) for name, info in runtime.models.items()]
+        return JSONResponse({"object": "list", "data": found})
+
+    @router.get("/v1/models/{name:path}")
+    async def model(name: str) -> Response:
+        info = runtime.models.get(name)
+        if info is None:
+            raise UnknownModel(f"no model {name!r} here", where=name)
+        return JSONResponse(_model(name, info, started))
+
+    @router.post("/v1/embeddings")
+    async def embeddings() -> Response:
+        # Not 501: OpenAI's clients take every 5xx for a passing trouble and try again.
+        raise Unsupported("Parrot serves text generation only; it has no embeddings", where="/v1/embeddings")
+
+    return router

@@ -1,0 +1,87 @@
+"""Every failure leaves as a status and an OpenAI error body: never a bare 500, never plain text."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from semantic_parrot.core.errors import BodyTooLarge, InternalError, ParrotError
+
+#: What is read and thrown away of a body that was refused, and for how long.
+LINGER_BYTES = 256 * 1024 * 1024
+LINGER_SECONDS = 5.0
+
+
+class Refused(JSONResponse):
+    """An answer to a body that is still coming in.
+
+    A socket closed with unread input is reset, and the reset may overtake the answer. So the answer goes out whole
+    and at once, and then the rest of the body is thrown away for a while (nginx calls it a lingering close).
+    """
+
+    def __init__(self, content: Any, status_code: int) -> None:
+        super().__init__(content, status_code, headers={"Connection": "close"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                await _discard(receive)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _discard(receive: Receive) -> None:
+    left = LINGER_BYTES
+    while left > 0:
+        message = await receive()
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            return
+        left -= len(message.get("body", b""))
+
+
+def error_response(error: ParrotError) -> Response:
+    if isinstance(error, BodyTooLarge):
+        return Refused(error.body(), error.status)
+    headers = {"Retry-After": "1"} if error.retryable else None
+    return JSONResponse(error.body(), error.status, headers)
+
+
+def install(app: FastAPI) -> None:
+    """Give `app` the handlers."""
+    app.add_exception_handler(ParrotError, _parrot)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(Exception, _bug)
+
+
+async def _parrot(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ParrotError)
+    return error_response(error)
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    """What the router refuses by itself."""
+    assert isinstance(error, HTTPException)
+    where = f"{request.method} {request.url.path}"
+    messages = {404: ("not_found", f"no route {where}"), 405: ("method_not_allowed", f"{where}: method not allowed")}
+    code, message = messages.get(error.status_code, ("invalid_request", f"{where}: {error.detail}"))
+    body = {"message": message, "type": "invalid_request_error", "param": request.url.path, "code": code}
+    return JSONResponse({"error": body}, error.status_code, dict(error.headers or {}))
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    """Nobody reads this: the client hung up."""
+    return Response(status_code=499)
+
+
+async def _bug(request: Request, _: Exception) -> Response:
+    """Starlette raises the error again afterwards, so that it is logged with its traceback."""
+    return error_response(InternalError("a bug in the server; its log says more", where=request.url.path))

@@ -1,0 +1,56 @@
+"""What is not about calls: tokens of a text, health, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from semantic_parrot.core.errors import InvalidRequest
+from semantic_parrot.core.request import is_chat, parse_request
+from semantic_parrot.server.body import read_object, refuse_fields, refuse_query
+from semantic_parrot.server.metrics import CONTENT_TYPE, exposition
+from semantic_parrot.server.service import Service
+
+
+def routes(service: Service) -> APIRouter:
+    router = APIRouter()
+    runtime, settings = service.runtime, service.settings
+
+    @router.post("/tokenize")
+    async def tokenize(request: Request) -> Response:
+        """Token ids of a `prompt`, or of `messages` as the chat template renders them."""
+        refuse_query(request)
+        body = await read_object(request, settings.max_body)
+        refuse_fields(body, {"model", "prompt", "messages"})
+        if is_chat(body) and "prompt" in body:
+            raise InvalidRequest("give a prompt or messages, not both", where="prompt")
+        parsed = parse_request({"model": "default", **body}, allow_empty=True)
+        content = parsed.messages if parsed.prompt is None else parsed.prompt
+        assert content is not None
+        tokens = await runtime.tokenize(parsed.model, content)
+        context = runtime.models[parsed.model].context
+        return JSONResponse({"tokens": tokens, "count": len(tokens), "max_model_len": context})
+
+    @router.get("/healthz")
+    async def healthz() -> Response:
+        """The server answers."""
+        return JSONResponse({"status": "ok"})
+
+    @router.get("/readyz")
+    async def readyz() -> Response:
+        """Every model has an engine that takes requests."""
+        up: dict[str, bool] = {}
+        for engine in runtime.engines:
+            name = engine.model.names[0]
+            up[name] = up.get(name, False) or engine.healthy
+        ready = all(up.values())
+        return JSONResponse({"status": "ready" if ready else "not ready", "models": up}, 200 if ready else 503)
+
+    @router.get("/metrics")
+    async def metrics() -> Response:
+        stats = await asyncio.gather(*(engine.stats() for engine in runtime.engines))
+        return Response(exposition(service, stats), media_type=CONTENT_TYPE)
+
+    return router

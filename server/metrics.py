@@ -1,0 +1,79 @@
+"""/metrics: a picture of the runtime's and the engines' own counters, taken when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from prometheus_client import CONTENT_TYPE_LATEST as CONTENT_TYPE
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from semantic_parrot.core.engines.protocol import Stats
+from semantic_parrot.server.service import Service
+
+__all__ = ["CONTENT_TYPE", "exposition"]
+
+ROUTES = ("/v1/runs", "/v1/chat/completions", "/v1/completions")
+ENDS = ("finished", "failed", "cancelled")
+
+#: Field of Stats, its metric, its help.
+COUNTERS = (
+    ("prompt_tokens_computed", "Prompt tokens that went through the model"),
+    ("prompt_tokens_reused", "Prompt tokens found in the prefix tree"),
+    ("generated_tokens", "Tokens generated"),
+    ("steps", "Steps of the engine loop"),
+)
+GAUGES = (
+    ("kv_blocks_used", "KV blocks held by live sequences"),
+    ("kv_blocks_cached", "KV blocks resident in the prefix tree, free to be evicted"),
+    ("kv_blocks_total", "KV blocks of the pool"),
+    ("running", "Sequences being run"),
+    ("waiting", "Sequences waiting in the engine"),
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture(Collector):
+    """`stats`: one for each of the runtime's engines, in their order."""
+
+    service: Service
+    stats: Sequence[Stats]
+
+    def collect(self) -> Iterator[Metric]:
+        counters = self.service.runtime.counters
+        requests = CounterMetricFamily(
+            "parrot_requests", "Accepted POSTs to runs, chat completions and completions", labels=["route"]
+        )
+        for route in ROUTES:
+            requests.add_metric([route], self.service.requests[route])
+        yield requests
+        runs = CounterMetricFamily("parrot_runs", "Runs that ended, by final status", labels=["status"])
+        for status in ENDS:
+            runs.add_metric([status], counters.runs[status])
+        yield runs
+        yield CounterMetricFamily("parrot_calls_executed", "Engine executions", value=counters.calls_executed)
+        unclaimed = "Tokens generated for results that nobody claimed"
+        yield CounterMetricFamily("parrot_unclaimed_tokens", unclaimed, value=counters.unclaimed_tokens)
+        yield from self._engines()
+
+    def _engines(self) -> Iterator[Metric]:
+        engines = self.service.runtime.engines
+        up = GaugeMetricFamily("parrot_engine_up", "1 while the engine takes requests", labels=["engine"])
+        for engine in engines:
+            up.add_metric([engine.name], engine.healthy)
+        yield up
+        for kind, table in ((CounterMetricFamily, COUNTERS), (GaugeMetricFamily, GAUGES)):
+            for field, text in table:
+                family = kind(f"parrot_{field}", text, labels=["engine"])
+                for engine, stats in zip(engines, self.stats, strict=True):
+                    family.add_metric([engine.name], getattr(stats, field))
+                yield family
+
+
+def exposition(service: Service, stats: Sequence[Stats]) -> bytes:
+    """The metrics in Prometheus' text format."""
+    registry = CollectorRegistry()
+    registry.register(Picture(service, stats))
+    return generate_latest(registry)

@@ -1,0 +1,200 @@
+"""`parrot serve`: engines, application and socket, from the command line's options to the exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from semantic_parrot.core.engines.protocol import Engine, ModelLoadError
+from semantic_parrot.core.runtime import Runtime
+from semantic_parrot.server.app import create_app
+
+#: Seconds that open requests have to end once the engines are closed.
+SHUTDOWN_SECONDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """The flags of `parrot serve`. `model` None: the built-in demo model. `kv_tokens` None: the engine's choice."""
+
+    model: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8765
+    engines: int = 1
+    deterministic: bool = False
+    kv_tokens: int | None = None
+    prefix_cache: bool = True
+    announce: bool = False
+    exit_with_parent: bool = False
+
+
+class StartError(Exception):
+    """The server can't start. The message is one line for the user."""
+
+
+class Server(uvicorn.Server):
+    """uvicorn, told when it is up, without its signals, and ending open requests before it waits for them."""
+
+    def __init__(self, config: uvicorn.Config, runtime: Runtime, up: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._runtime = runtime
+        self._up = up
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn raises the signal again once it has shut down, so that a clean end looks like a crash.
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._up()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        # Cancelled runs and closed engines give every open request its end; only then is there nothing to wait for.
+        closing = asyncio.create_task(self._runtime.close())
+        await super().shutdown(sockets)
+        await closing
+
+
+def model_names(model: str | None) -> tuple[str, tuple[str, ...]]:
+    """(directory, what requests may call its model): the directory's name, "default", and the path as given."""
+    if model is None:
+        from semantic_parrot.core.demo_model import MODEL_DIR
+
+        return str(MODEL_DIR), ("parrot-demo", "default")
+    own = Path(model).resolve().name
+    return model, tuple(dict.fromkeys((own, "default", model)))
+
+
+def native_engines(options: ServeOptions) -> list[Engine]:
+    from semantic_parrot.core.engines.native import NativeEngine
+
+    directory, names = model_names(options.model)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return [
+        NativeEngine(
+            Path(directory),
+            names=names,
+            deterministic=options.deterministic,
+            name=f"native-{i}",
+            threads=max(1, (cores - 1) // options.engines),
+            kv_tokens=options.kv_tokens,
+            prefix_cache=options.prefix_cache,
+        )
+        for i in range(options.engines)
+    ]
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that holds the port but takes no connection yet: no client waits on a model that is still loading."""
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        sock = socket.socket(family, kind, proto)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+        except OSError:
+            sock.close()
+            raise
+    except OSError as error:
+        raise StartError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
+    return sock
+
+
+def url_of(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
+
+
+def _announce(options: ServeOptions, url: str, names: tuple[str, ...]) -> None:
+    print(f"Parrot serves {names[0]} at {url} (Ctrl-C stops it)", file=sys.stderr)
+    print(f"  any OpenAI client: base_url={url!r}, model={names[0]!r}, any api_key", file=sys.stderr, flush=True)
+    if options.announce:
+        print(json.dumps({"url": url, "model": names[0], "pid": os.getpid()}), flush=True)
+
+
+class _Stop(asyncio.Event):
+    """Set by the first signal, or by the end of standard input. A second signal does not wait for anything."""
+
+    def install(self, *, stdin: bool) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._signals = 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._signalled)
+        if stdin:
+            threading.Thread(target=self._watch_stdin, name="parrot-stdin", daemon=True).start()
+
+    def _signalled(self, number: int, _: FrameType | None) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            for child in multiprocessing.active_children():
+                child.kill()
+            os._exit(128 + number)
+        self._loop.call_soon_threadsafe(self.set)
+
+    def _watch_stdin(self) -> None:
+        with contextlib.suppress(OSError):
+            while os.read(0, 4096):
+                pass
+        with contextlib.suppress(RuntimeError):  # the loop has ended before standard input did
+            self._loop.call_soon_threadsafe(self.set)
+
+
+async def _first(task: asyncio.Task[None], stop: _Stop) -> bool:
+    """Whether `task` ended before `stop` was set."""
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    return task.done()
+
+
+async def _run(options: ServeOptions, sock: socket.socket, runtime: Runtime, names: tuple[str, ...]) -> None:
+    stop = _Stop()
+    stop.install(stdin=options.exit_with_parent)
+    starting = asyncio.create_task(runtime.start())
+    if not await _first(starting, stop):
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await runtime.close()
+        return
+    await starting
+    config = uvicorn.Config(
+        create_app(runtime),
+        lifespan="off",  # the runtime is started here, where a model that can't be loaded is one line
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+    server = Server(config, runtime, lambda: _announce(options, url_of(sock), names))
+    serving = asyncio.create_task(server.serve(sockets=[sock]))
+    await _first(serving, stop)
+    server.should_exit = True
+    await serving
+
+
+def serve(options: ServeOptions) -> int:
+    """Serve until a signal; the process's exit code."""
+    try:
+        with contextlib.closing(bind(options.host, options.port)) as sock:
+            runtime = Runtime(native_engines(options))
+            asyncio.run(_run(options, sock, runtime, model_names(options.model)[1]))
+    except (StartError, ModelLoadError) as error:
+        print(f"parrot: {error}", file=sys.stderr)
+        return 2
+    return 0

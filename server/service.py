@@ -1,0 +1,40 @@
+"""What every route is given: the runtime, the settings, and the count of round trips."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from semantic_parrot.core.errors import ParrotError
+from semantic_parrot.core.runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`max_body`: bytes of a request body. `heartbeat`: seconds between the comments that keep a stream open."""
+
+    max_body: int = 32 * 1024 * 1024
+    heartbeat: float = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """`requests`: accepted POSTs by route, as /metrics reports them."""
+
+    runtime: Runtime
+    settings: Settings
+    requests: Counter[str] = field(default_factory=Counter)
+
+    @contextmanager
+    def round_trip(self, route: str) -> Iterator[None]:
+        """Count one accepted POST, unless what happens inside refuses it with a 4xx."""
+        accepted = True
+        try:
+            yield
+        except ParrotError as error:
+            accepted = error.status >= 500
+            raise
+        finally:
+            self.requests[route] += accepted

@@ -1,0 +1,67 @@
+"""The paper's step-wise API (OSDI'24, §4.1) on the same graph: submit calls, set and get variables."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from semantic_parrot.core.errors import InvalidRequest
+from semantic_parrot.core.program import parse_program
+from semantic_parrot.core.session import split_variable_id
+from semantic_parrot.server.body import read_object, refuse_fields, refuse_query
+from semantic_parrot.server.service import Service
+from semantic_parrot.server.streams import unless_gone
+
+
+def routes(service: Service) -> APIRouter:
+    router = APIRouter()
+    runtime, settings = service.runtime, service.settings
+
+    @router.post("/v1/sessions")
+    async def open_session(request: Request) -> Response:
+        refuse_query(request)
+        refuse_fields(await read_object(request, settings.max_body, optional=True), ())
+        return JSONResponse({"id": runtime.open_session().id})
+
+    @router.delete("/v1/sessions/{session_id}")
+    async def close_session(request: Request, session_id: str) -> Response:
+        """End the session: its runs are cancelled, whoever waits for a variable gets an error."""
+        refuse_query(request)
+        runtime.close_session(session_id)
+        return JSONResponse({"id": session_id, "closed": True})
+
+    @router.post("/v1/sessions/{session_id}/calls")
+    async def submit(request: Request, session_id: str) -> Response:
+        """Submit: the ids of the variables that `inputs` and `calls` add, at once. An input of null is set later."""
+        refuse_query(request)
+        session = runtime.session(session_id)
+        body = await read_object(request, settings.max_body)
+        refuse_fields(body, {"calls", "inputs"})
+        program = parse_program(body)
+        session.submit(program.calls, program.inputs)
+        names = [*program.inputs, *(call.output for call in program.calls)]
+        return JSONResponse({"variables": {name: session.variable_id(name) for name in names}})
+
+    @router.get("/v1/variables/{variable_id:path}")
+    async def get(request: Request, variable_id: str) -> Response:
+        """Get: answers when the variable has its value, or with the error of the call that should produce it."""
+        refuse_query(request)
+        session_id, name = split_variable_id(variable_id)
+        value = await unless_gone(request, runtime.session(session_id).get(name))
+        return JSONResponse({"id": variable_id, "name": name, "value": value})
+
+    @router.put("/v1/variables/{variable_id:path}")
+    async def put(request: Request, variable_id: str) -> Response:
+        """Set: once, and only a variable that no call produces."""
+        refuse_query(request)
+        session_id, name = split_variable_id(variable_id)
+        session = runtime.session(session_id)
+        body = await read_object(request, settings.max_body)
+        refuse_fields(body, {"value"})
+        value = body.get("value")
+        if not isinstance(value, str):
+            raise InvalidRequest("value must be a text", where="value")
+        session.set(name, value)
+        return JSONResponse({"id": variable_id, "name": name})
+
+    return router
