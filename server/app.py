@@ -37,4 +37,5 @@ def create_app(runtime: Runtime, settings: Settings | None = None) -> FastAPI:
     for room in (runs, sessions, completions, meta):
         app.include_router(room.routes(service))
     errors.install(app)
+    app.add_middleware(errors.QuietEnd)
     return app

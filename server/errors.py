@@ -10,9 +10,9 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from semantic_parrot.core.errors import BodyTooLarge, InternalError, ParrotError
+from semantic_parrot.core.errors import BodyTooLarge, EngineFailed, InternalError, ParrotError
 
 #: What is read and thrown away of a body that was refused, and for how long.
 LINGER_BYTES = 256 * 1024 * 1024
@@ -45,6 +45,32 @@ async def _discard(receive: Receive) -> None:
         if message["type"] != "http.request" or not message.get("more_body", False):
             return
         left -= len(message.get("body", b""))
+
+
+class QuietEnd:
+    """Gives an end to a request that is cancelled because it outlives the shutdown.
+
+    Only a server that ends cancels requests; uvicorn would log each with a traceback and send plain text.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def tracked(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, tracked)
+        except asyncio.CancelledError:
+            if started:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            else:
+                await error_response(EngineFailed("the server is shutting down"))(scope, receive, send)
 
 
 def error_response(error: ParrotError) -> Response:

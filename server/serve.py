@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -112,8 +112,12 @@ def bind(host: str, port: int) -> socket.socket:
             sock.close()
             raise
     except OSError as error:
-        raise StartError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
+        raise _cannot_listen(host, port, error) from None
     return sock
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> StartError:
+    return StartError(f"cannot listen on {host} port {port}: {error.strerror or error}")
 
 
 def url_of(sock: socket.socket) -> str:
@@ -122,11 +126,11 @@ def url_of(sock: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
 
 
-def _announce(options: ServeOptions, url: str, names: tuple[str, ...]) -> None:
-    print(f"Parrot serves {names[0]} at {url} (Ctrl-C stops it)", file=sys.stderr)
-    print(f"  any OpenAI client: base_url={url!r}, model={names[0]!r}, any api_key", file=sys.stderr, flush=True)
-    if options.announce:
-        print(json.dumps({"url": url, "model": names[0], "pid": os.getpid()}), flush=True)
+def _announce(url: str, model: str, *, machine: bool) -> None:
+    print(f"Parrot serves {model} at {url} (Ctrl-C stops it)", file=sys.stderr)
+    print(f"  any OpenAI client: base_url={url!r}, model={model!r}, any api_key", file=sys.stderr, flush=True)
+    if machine:
+        print(json.dumps({"url": url, "model": model, "pid": os.getpid()}), flush=True)
 
 
 class _Stop(asyncio.Event):
@@ -164,7 +168,7 @@ async def _first(task: asyncio.Task[None], stop: _Stop) -> bool:
     return task.done()
 
 
-async def _run(options: ServeOptions, sock: socket.socket, runtime: Runtime, names: tuple[str, ...]) -> None:
+async def _run(options: ServeOptions, sock: socket.socket, runtime: Runtime) -> None:
     stop = _Stop()
     stop.install(stdin=options.exit_with_parent)
     starting = asyncio.create_task(runtime.start())
@@ -174,6 +178,11 @@ async def _run(options: ServeOptions, sock: socket.socket, runtime: Runtime, nam
         await runtime.close()
         return
     await starting
+    try:
+        sock.listen()
+    except OSError as error:  # another server bound the port beside us and was the first to listen
+        await runtime.close()
+        raise _cannot_listen(options.host, options.port, error) from None
     config = uvicorn.Config(
         create_app(runtime),
         lifespan="off",  # the runtime is started here, where a model that can't be loaded is one line
@@ -181,19 +190,19 @@ async def _run(options: ServeOptions, sock: socket.socket, runtime: Runtime, nam
         access_log=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
-    server = Server(config, runtime, lambda: _announce(options, url_of(sock), names))
+    model = runtime.engines[0].model.names[0]
+    server = Server(config, runtime, lambda: _announce(url_of(sock), model, machine=options.announce))
     serving = asyncio.create_task(server.serve(sockets=[sock]))
     await _first(serving, stop)
     server.should_exit = True
     await serving
 
 
-def serve(options: ServeOptions) -> int:
-    """Serve until a signal; the process's exit code."""
+def serve(options: ServeOptions, build: Callable[[ServeOptions], Sequence[Engine]] = native_engines) -> int:
+    """Serve, with the engines that `build` makes, until a signal; the process's exit code."""
     try:
         with contextlib.closing(bind(options.host, options.port)) as sock:
-            runtime = Runtime(native_engines(options))
-            asyncio.run(_run(options, sock, runtime, model_names(options.model)[1]))
+            asyncio.run(_run(options, sock, Runtime(build(options))))
     except (StartError, ModelLoadError) as error:
         print(f"parrot: {error}", file=sys.stderr)
         return 2
