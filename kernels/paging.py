@@ -1,0 +1,90 @@
+"""What every paged-attention kernel is given, and what it gives back.
+
+Cache layout, keys and values apart, one pair a layer: `[blocks, kv_heads, block_size, head_dim]`. Block 0 is scratch:
+padding reads and writes there, so that no kernel needs a branch for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+SCRATCH = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One sequence's rows in a step.
+
+    The `rows` query rows from `start` on are the last ones of a sequence of `context` tokens (these included),
+    whose keys and values stand in `blocks`, `block_size` tokens in each, in order.
+    """
+
+    start: int
+    rows: int
+    context: int
+    blocks: Sequence[int]
+
+
+class Plan(Protocol):
+    """The attention of one step, prepared once and used by each layer."""
+
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_cache: Tensor,
+        value_cache: Tensor,
+        *,
+        scale: float,
+        window: int | None,
+    ) -> Tensor:
+        """Store the step's keys and values, then attend causally to each sequence's own.
+
+        `query` [1, heads, rows, head_dim], `key` and `value` [1, kv_heads, rows, head_dim]; `window`: how many of the
+        latest tokens, its own included, a token sees (None: all). Mutates the caches. Returns [1, rows, heads,
+        head_dim] in the query's dtype; rows that belong to no segment are zero.
+        """
+        ...
+
+
+Planner = Callable[[Sequence[Segment], int, int, torch.device], Plan]
+"""(segments, rows of the step, block size, device) → the plan."""
+
+
+class Slots:
+    """Where the step's new keys and values go, by number of KV heads (layers of one model may differ in it)."""
+
+    def __init__(self, segments: Sequence[Segment], rows: int, block_size: int, device: torch.device) -> None:
+        block = torch.full((rows,), SCRATCH, dtype=torch.int64)
+        offset = torch.zeros(rows, dtype=torch.int64)
+        for s in segments:
+            position = torch.arange(s.context - s.rows, s.context)
+            first = (s.context - s.rows) // block_size
+            table = torch.tensor(s.blocks[first : (s.context - 1) // block_size + 1])
+            block[s.start : s.start + s.rows] = table[position // block_size - first]
+            offset[s.start : s.start + s.rows] = position % block_size
+        self._block = block.to(device)
+        self._offset = offset.to(device)
+        self._size = block_size
+        self._rows: dict[int, Tensor] = {}
+
+    def store(self, key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor) -> None:
+        heads, dim = key.shape[1], key.shape[3]
+        rows = self._rows.get(heads)
+        if rows is None:
+            head = torch.arange(heads, device=self._block.device)[:, None]
+            rows = self._rows[heads] = ((self._block * heads + head) * self._size + self._offset).flatten()
+        for new, cache in ((key, key_cache), (value, value_cache)):
+            cache.view(-1, dim).index_copy_(0, rows, new.reshape(-1, dim).to(cache.dtype))
+
+
+def gather(cache: Tensor, rows: Tensor) -> Tensor:
+    """The `(block, head)` rows of a cache, copied: [len(rows), block_size * head_dim]."""
+    blocks, heads, size, dim = cache.shape
+    return cache.view(blocks * heads, size * dim).index_select(0, rows)
