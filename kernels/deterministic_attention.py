@@ -99,7 +99,7 @@ class _Tiles:
             used = min(len(s.blocks), width)
             tables[n, :used] = torch.tensor(s.blocks[:used])
         which = {id(s): n for n, s in enumerate(segments)}
-        self._tables = tables[[which[id(s)] for s, _, _ in cut]].unflatten(1, (-1, per)).to(device)
+        self._tables = tables[[which[id(s)] for s, _, _ in cut]].view(len(cut), -1, per).to(device)
         self._row = row.to(device)
         self._valid = (position >= 0).to(device)
         spread = torch.full((len(cut), self.height), -1)
@@ -142,16 +142,16 @@ class _Tiles:
 
     def pack(self, query: Tensor, kv_heads: int) -> Tensor:
         """[heads, rows, dim] → [tiles, kv_heads, height, dim]."""
-        dim = query.shape[2]
-        q = query.transpose(0, 1)[self._row].unflatten(2, (kv_heads, self.group))  # [tiles, each, kv_heads, group, dim]
-        out = query.new_zeros((q.shape[0], kv_heads, self.height, dim))
+        tiles, dim = len(self._row), query.shape[2]
+        q = query.transpose(0, 1)[self._row].view(tiles, self.each, kv_heads, self.group, dim)
+        out = query.new_zeros((tiles, kv_heads, self.height, dim))
         out[:, :, : self.each * self.group] = q.transpose(1, 2).flatten(2, 3)
         return out
 
     def unpack(self, out: Tensor, rows: int) -> Tensor:
         """[tiles, kv_heads, height, dim] → [1, rows, heads, dim]."""
-        kv_heads, dim = out.shape[1], out.shape[3]
-        o = out[:, :, : self.each * self.group].unflatten(2, (self.each, self.group)).transpose(1, 2)
+        tiles, kv_heads, _, dim = out.shape
+        o = out[:, :, : self.each * self.group].reshape(tiles, kv_heads, self.each, self.group, dim).transpose(1, 2)
         result = out.new_zeros((rows, kv_heads * self.group, dim))
         result[self._row[self._valid]] = o.flatten(2, 3)[self._valid]
         return result[None]

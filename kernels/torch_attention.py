@@ -60,7 +60,7 @@ class TorchPlan:
         _, heads, rows, dim = query.shape
         kv_heads = key.shape[1]
         # [kv_heads, queries per KV head, rows, dim]: heads that share keys stand together, without repeating keys.
-        q = query[0].to(key_cache.dtype).unflatten(0, (kv_heads, heads // kv_heads))
+        q = query[0].to(key_cache.dtype).reshape(kv_heads, heads // kv_heads, rows, dim)
         new = query.new_empty if self.covered else query.new_zeros
         out = new((rows, kv_heads, heads // kv_heads, value.shape[3]))
         for g in self.groups:

@@ -1,0 +1,132 @@
+"""KV blocks: who holds which, and the tensors that they index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+BLOCK_SIZE = 16  # tokens
+
+
+class BlockPool:
+    """Counts the holders of each block; owned by the engine's loop.
+
+    A block is held by live sequences (counted), resident in the prefix tree (or not), or free. Block 0 is the
+    kernels' scratch and never handed out. `idle`: resident blocks that lost their last sequence, for the tree to
+    take note of.
+    """
+
+    def __init__(self, blocks: int) -> None:
+        self.total = blocks
+        self.used = 0
+        self.cached = 0
+        self.idle: set[int] = set()
+        self._free = list(range(blocks, 0, -1))
+        self._holders = [0] * (blocks + 1)
+        self._resident = [False] * (blocks + 1)
+
+    @property
+    def free(self) -> int:
+        return len(self._free)
+
+    @property
+    def available(self) -> int:
+        """Blocks that sequences could get, once the prefix tree evicts what nobody holds."""
+        return len(self._free) + self.cached
+
+    def held(self, block: int) -> bool:
+        return self._holders[block] > 0
+
+    def take(self, count: int) -> list[int]:
+        """`count` free blocks, each held once."""
+        assert count <= len(self._free)
+        taken = [self._free.pop() for _ in range(count)]
+        for block in taken:
+            self._holders[block] = 1
+        self.used += count
+        return taken
+
+    def hold(self, block: int) -> None:
+        """One more sequence on a block that is held or resident."""
+        assert self._holders[block] or self._resident[block]
+        if not self._holders[block]:
+            self.used += 1
+            self.cached -= 1
+        self._holders[block] += 1
+
+    def drop(self, blocks: Iterable[int]) -> None:
+        """One sequence less on each block; what nobody holds any more is free, unless it is resident."""
+        for block in blocks:
+            assert self._holders[block] > 0
+            self._holders[block] -= 1
+            if self._holders[block]:
+                continue
+            self.used -= 1
+            if self._resident[block]:
+                self.cached += 1
+                self.idle.add(block)
+            else:
+                self._free.append(block)
+
+    def keep(self, block: int) -> None:
+        """A held block becomes resident in the tree."""
+        assert self._holders[block]
+        assert not self._resident[block]
+        self._resident[block] = True
+
+    def forget(self, block: int) -> None:
+        """A resident block leaves the tree."""
+        assert self._resident[block]
+        self._resident[block] = False
+        self.idle.discard(block)
+        if not self._holders[block]:
+            self.cached -= 1
+            self._free.append(block)
+
+
+class LayerShape(NamedTuple):
+    kv_heads: int
+    head_dim: int
+
+
+class BlockCopy(NamedTuple):
+    """Copy block `source` over block `target`, in every layer, before the step runs."""
+
+    source: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class PagedCache:
+    """Per layer, keys and values: [blocks + 1, kv_heads, BLOCK_SIZE, head_dim]."""
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+
+    @classmethod
+    def allocate(
+        cls, shapes: Sequence[LayerShape], blocks: int, dtype: torch.dtype, device: torch.device
+    ) -> PagedCache:
+        def tensors() -> tuple[Tensor, ...]:
+            sizes = ((blocks + 1, s.kv_heads, BLOCK_SIZE, s.head_dim) for s in shapes)
+            return tuple(torch.zeros(size, dtype=dtype, device=device) for size in sizes)
+
+        return cls(tensors(), tensors())
+
+    def copy(self, copies: Sequence[BlockCopy]) -> None:
+        """All sources are read before any target is written."""
+        if not copies:
+            return
+        device = self.keys[0].device
+        source = torch.tensor([c.source for c in copies], device=device)
+        target = torch.tensor([c.target for c in copies], device=device)
+        for cache in (*self.keys, *self.values):
+            cache[target] = cache[source]
+
+
+def bytes_per_token(shapes: Sequence[LayerShape], dtype: torch.dtype) -> int:
+    return sum(2 * s.kv_heads * s.head_dim for s in shapes) * dtype.itemsize

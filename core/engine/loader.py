@@ -1,0 +1,156 @@
+"""From a model directory to an engine. What can't be served is refused here, by name and in one line."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from semantic_parrot.core.engine import attention
+from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockPool, PagedCache, bytes_per_token
+from semantic_parrot.core.engine.loop import EngineLoop
+from semantic_parrot.core.engine.memory import kv_budget
+from semantic_parrot.core.engine.messages import Options
+from semantic_parrot.core.engine.planner import Planner
+from semantic_parrot.core.engine.prefix_tree import PrefixTree
+from semantic_parrot.core.engine.probe import probe
+from semantic_parrot.core.engine.runner import Runner
+from semantic_parrot.core.engine.text import TextModel
+from semantic_parrot.core.engines.protocol import ModelLoadError
+
+_CONTEXTS = 64  # a KV pool for more full contexts than this is never needed by default
+
+
+def load(options: Options) -> tuple[EngineLoop, int]:
+    """The engine for a model directory, and its context in tokens. Raises ModelLoadError with one line."""
+    path = Path(options.model_dir)
+    device = torch.device(_device(options.device))
+    with _quiet(), _refusing(path):
+        config, tokenizer = _describe(path)
+        model = _weights(path, config, _dtype(options, config, device)).to(device).eval()
+        layers = probe(model, _long_after(config))
+    shapes = [layers[index] for index in sorted(layers)]
+    # Keys and values in fp32 on a CPU: its attention kernels are slow in anything less.
+    dtype = torch.float32 if device.type == "cpu" else model.dtype
+    context = int(getattr(config, "max_position_embeddings", None) or 4096)
+    tokens = options.kv_tokens
+    if tokens is None:
+        tokens = min(kv_budget(device) // bytes_per_token(shapes, dtype), _CONTEXTS * context)
+    blocks = max(tokens // BLOCK_SIZE, 1)
+    context = min(context, blocks * BLOCK_SIZE)
+    pool = BlockPool(blocks)
+    tree = PrefixTree(pool) if options.prefix_cache else None
+    long_after = _long_after(config)
+    planner = Planner(pool, tree, budget=options.chunk, max_batch=options.max_batch, long_after=long_after)
+    cache = PagedCache.allocate(shapes, blocks, dtype, device)
+    order = {layer: n for n, layer in enumerate(sorted(layers))}
+    runner = Runner(model, cache, order, deterministic=options.deterministic, long_after=long_after)
+    eos = _eos(model, tokenizer)
+    return EngineLoop(runner, planner, pool, TextModel(tokenizer), eos=eos, context=context), context
+
+
+def _describe(path: Path) -> tuple[Any, Any]:
+    """The model's text configuration and its tokenizer."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    if not path.is_dir():
+        raise ModelLoadError(f"{path} is not a directory")
+    if not (path / "config.json").is_file():
+        raise ModelLoadError(f"{path} has no config.json")
+    whole = AutoConfig.from_pretrained(path, local_files_only=True)
+    if whole.is_encoder_decoder:
+        raise ModelLoadError(f"{path}: {whole.model_type} is an encoder-decoder; only decoder-only models are served")
+    config = whole.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    if kinds:
+        raise ModelLoadError(f"{path}: {config.model_type} has layers of a kind not served: {', '.join(sorted(kinds))}")
+    if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise ModelLoadError(f"{path} has no tokenizer")
+    return config, AutoTokenizer.from_pretrained(path, local_files_only=True)
+
+
+def _weights(path: Path, config: Any, dtype: torch.dtype) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    if not any(path.glob("*.safetensors")) and not any(path.glob("*.bin")):
+        raise ModelLoadError(f"{path} has no weights")
+    attention.register()
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, attn_implementation=attention.NAME, local_files_only=True, output_loading_info=True
+        )
+    except ValueError as error:
+        if "attn_implementation" in str(error) or "AutoModelForCausalLM" in str(error):
+            raise ModelLoadError(f"{path}: the architecture {config.model_type} is not served") from error
+        raise
+    if missing := sorted({*info["missing_keys"], *(key[0] for key in info["mismatched_keys"])}):
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise ModelLoadError(f"{path} lacks weights: {missing[0]}{more}")
+    if not type(model)._supports_attention_backend:
+        raise ModelLoadError(f"{path}: {config.model_type} does not let its attention be replaced")
+    return model
+
+
+def _eos(model: Any, tokenizer: Any) -> set[int]:
+    found: set[int] = set()
+    for eos in (model.generation_config.eos_token_id, model.config.eos_token_id, tokenizer.eos_token_id):
+        found |= set(eos) if isinstance(eos, list) else {eos} if eos is not None else set()
+    return found
+
+
+def _long_after(config: Any) -> int | None:
+    """The length past which LongRoPE computes a sequence with its long factors."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    nested = [part for part in rope.values() if isinstance(part, dict)] or [rope]
+    found = {part["original_max_position_embeddings"] for part in nested if part.get("rope_type") == "longrope"}
+    if len(found) > 1:
+        raise attention.Unsupported("LongRoPE with several thresholds")
+    return int(found.pop()) if found else None
+
+
+def _device(name: str) -> str:
+    return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _dtype(options: Options, config: Any, device: torch.device) -> torch.dtype:
+    if options.dtype != "auto":
+        dtype = getattr(torch, options.dtype, None)
+        if not isinstance(dtype, torch.dtype):
+            raise ModelLoadError(f"there is no dtype {options.dtype}")
+        return dtype
+    stored = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
+    # fp16 products are slow on a CPU; and bit-identical logits are only promised in fp32.
+    exact = device.type == "cpu" and (options.deterministic or stored == torch.float16)
+    return torch.float32 if exact else stored
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Whatever goes wrong while a model loads, in one line."""
+    try:
+        yield
+    except ModelLoadError:
+        raise
+    except attention.Unsupported as error:
+        raise ModelLoadError(f"{path}: the architecture is not served: it needs {error}") from error
+    except Exception as error:
+        line = " ".join(str(error).split())
+        raise ModelLoadError(f"{path} can't be loaded: {line[:300] or type(error).__name__}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers without its progress bars and its advice."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,120 @@
+"""The engine: schedule → run → postprocess. One thread; `core.engine.process` gives it a process of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+
+from semantic_parrot.core.engine.kv import BlockPool
+from semantic_parrot.core.engine.messages import Failed, Finished, Reply, Text
+from semantic_parrot.core.engine.planner import Planner
+from semantic_parrot.core.engine.runner import Runner
+from semantic_parrot.core.engine.sampler import sample
+from semantic_parrot.core.engine.sequence import Sequence
+from semantic_parrot.core.engine.text import TextModel
+from semantic_parrot.core.engines.protocol import Done, Stats, Usage
+from semantic_parrot.core.errors import ContextOverflow, EmptyPrompt, ParrotError
+from semantic_parrot.core.events import Timings
+from semantic_parrot.core.request import ModelRequest
+
+
+class EngineLoop:
+    """`eos`: the token ids that end an answer. `context`: prompt and output together, in tokens."""
+
+    def __init__(
+        self, runner: Runner, planner: Planner, pool: BlockPool, text: TextModel, *, eos: Collection[int], context: int
+    ) -> None:
+        self.text = text
+        self._runner = runner
+        self._planner = planner
+        self._pool = pool
+        self._eos = frozenset(eos)
+        self._context = context
+        self._live: dict[int, Sequence] = {}
+        self._computed = self._reused = self._generated = self._steps = 0
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._live)
+
+    def submit(self, id: int, request: ModelRequest, arrived: float) -> Failed | None:
+        """Queue a request; a Failed if it can't be run, which concerns no other."""
+        try:
+            self._live[id] = sequence = self._sequence(id, request, arrived)
+        except ParrotError as error:
+            return Failed(id, error.code, error.message, error.where)
+        self._planner.add(sequence)
+        return None
+
+    def cancel(self, id: int) -> None:
+        """Forget a request and free its blocks; one that has ended already is ignored."""
+        if (sequence := self._live.pop(id, None)) is not None:
+            self._planner.remove(sequence)
+
+    def step(self) -> list[Reply]:
+        """Run one batch; what became of it."""
+        batch = self._planner.plan(time.monotonic())
+        if batch is None:
+            return []
+        sampled, logits = self._runner.run(batch)
+        for work in batch.work:
+            self._planner.computed(work)
+        sequences = [work.sequence for work in sampled]
+        tokens = sample(logits, [s.sampling for s in sequences], [len(s.tokens) for s in sequences])
+        self._steps += 1
+        now = time.monotonic()
+        return [reply for s, token in zip(sequences, tokens, strict=True) for reply in self._advance(s, token, now)]
+
+    def stats(self) -> Stats:
+        return Stats(
+            prompt_tokens_computed=self._computed,
+            prompt_tokens_reused=self._reused,
+            generated_tokens=self._generated,
+            steps=self._steps,
+            kv_blocks_used=self._pool.used,
+            kv_blocks_cached=self._pool.cached,
+            kv_blocks_total=self._pool.total,
+            running=len(self._planner.running),
+            waiting=len(self._planner.waiting),
+        )
+
+    def _sequence(self, id: int, request: ModelRequest, arrived: float) -> Sequence:
+        content = request.prompt if request.messages is None else request.messages
+        if not content:
+            raise EmptyPrompt("the prompt is empty")
+        tokens = self.text.encode(content)
+        length, room = len(tokens), request.sampling.max_tokens
+        if length >= self._context:
+            raise ContextOverflow(
+                f"the prompt has {length} tokens; the model's context is {self._context}, output included"
+            )
+        if room is not None and length + room > self._context:
+            raise ContextOverflow(
+                f"the prompt's {length} tokens and max_tokens {room} exceed the model's context of {self._context}"
+            )
+        limit = self._context if room is None else length + room
+        stream = self.text.stream(request.sampling.stop)
+        return Sequence(id, tokens, length, limit, request.sampling, stream, arrived)
+
+    def _advance(self, s: Sequence, token: int, now: float) -> list[Reply]:
+        """One more token of an answer: its text, and the end if it is the last."""
+        if len(s.tokens) == s.prompt:
+            s.first = now
+            self._reused += s.cached or 0
+            self._computed += s.prompt - (s.cached or 0)
+        s.tokens.append(token)
+        self._generated += 1
+        ended = token in self._eos and not s.sampling.ignore_eos
+        shown = "" if ended else s.text.push(token)
+        full = len(s.tokens) >= s.limit
+        if not (ended or full or s.text.stopped):
+            return [Text(s.id, shown)] if shown else []
+        shown += s.text.finish()
+        done = Done(
+            text=s.text.text,
+            reason="stop" if ended or s.text.stopped else "length",
+            usage=Usage(prompt=s.prompt, cached=s.cached or 0, completion=len(s.tokens) - s.prompt),
+            timings=Timings(queued=s.admitted - s.arrived, prefill=s.first - s.admitted, decode=now - s.first),
+        )
+        self._planner.remove(self._live.pop(s.id))
+        return [*([Text(s.id, shown)] if shown else []), Finished(s.id, done)]

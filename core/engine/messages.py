@@ -1,0 +1,159 @@
+"""What the server process and the engine process say to each other: one JSON list of messages a line, no pickle.
+
+Imported on both sides, so nothing here loads torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from semantic_parrot.core.engines.protocol import Done, Stats
+from semantic_parrot.core.request import Message, ModelRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How an engine process is set up; see `core.engines.native.NativeEngine` for the fields."""
+
+    model_dir: str
+    deterministic: bool = False
+    threads: int = 1
+    kv_tokens: int | None = None
+    max_batch: int = 64
+    chunk: int = 512
+    prefix_cache: bool = True
+    dtype: str = "auto"
+    device: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The first message to the engine."""
+
+    options: Options
+    kind: Literal["load"] = "load"
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """`arrived`: time.monotonic() of the sender, which the processes of one machine share."""
+
+    id: int
+    request: ModelRequest
+    arrived: float
+    kind: Literal["generate"] = "generate"
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    id: int
+    kind: Literal["cancel"] = "cancel"
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenize:
+    id: int
+    content: str | tuple[Message, ...]
+    kind: Literal["tokenize"] = "tokenize"
+
+
+@dataclass(frozen=True, slots=True)
+class GetStats:
+    id: int
+    kind: Literal["stats"] = "stats"
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The model is loaded; `context` in tokens."""
+
+    context: int
+    kind: Literal["ready"] = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The model can't be served, in one line; the process ends."""
+
+    message: str
+    kind: Literal["refused"] = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """More text of request `id`."""
+
+    id: int
+    text: str
+    kind: Literal["text"] = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    id: int
+    done: Done
+    kind: Literal["finished"] = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Request `id` ended with the error of core/errors.py that `code` names."""
+
+    id: int
+    code: str
+    message: str
+    where: str | None = None
+    kind: Literal["failed"] = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    id: int
+    tokens: list[int]
+    kind: Literal["tokens"] = "tokens"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    id: int
+    stats: Stats
+    kind: Literal["report"] = "report"
+
+
+Command = Load | Generate | Cancel | Tokenize | GetStats
+Reply = Ready | Refused | Text | Finished | Failed | Tokens | Report
+
+
+@cache
+def _commands() -> TypeAdapter[list[Command]]:
+    return TypeAdapter(list[Annotated[Command, Field(discriminator="kind")]])
+
+
+@cache
+def _replies() -> TypeAdapter[list[Reply]]:
+    return TypeAdapter(list[Annotated[Reply, Field(discriminator="kind")]])
+
+
+def _line(adapter: TypeAdapter[Any], messages: Sequence[Any]) -> bytes:
+    return adapter.dump_json(list(messages)) + b"\n"
+
+
+def encode_commands(commands: Sequence[Command]) -> bytes:
+    return _line(_commands(), commands)
+
+
+def encode_replies(replies: Sequence[Reply]) -> bytes:
+    return _line(_replies(), replies)
+
+
+def decode_commands(line: bytes) -> list[Command]:
+    return _commands().validate_json(line)
+
+
+def decode_replies(line: bytes) -> list[Reply]:
+    return _replies().validate_json(line)

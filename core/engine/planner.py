@@ -1,0 +1,186 @@
+"""What the next step computes: decode first, then prefill in chunks, within a budget of tokens."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockCopy, BlockPool
+from semantic_parrot.core.engine.prefix_tree import PrefixTree, common
+from semantic_parrot.core.engine.sequence import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Compute the next `rows` tokens of a sequence."""
+
+    sequence: Sequence
+    rows: int
+
+    @property
+    def samples(self) -> bool:
+        """Whether the step reaches the sequence's last token, so that its logits are wanted."""
+        return self.rows == self.sequence.pending
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One step. `copies` come first. `long`: LongRoPE's long factors, for all of it."""
+
+    work: tuple[Work, ...]
+    copies: tuple[BlockCopy, ...]
+    long: bool
+
+
+class Planner:
+    """Owns the queue, the running sequences and their blocks. One thread, the loop's.
+
+    `tree` None: nothing is shared. `long_after`: a sequence of more tokens than this is computed with LongRoPE's long
+    factors, all of it, as `generate` does (None: the model has no such regimes).
+    """
+
+    def __init__(
+        self, pool: BlockPool, tree: PrefixTree | None, *, budget: int, max_batch: int, long_after: int | None
+    ) -> None:
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        self._pool = pool
+        self._tree = tree
+        self._budget = budget
+        self._max_batch = max_batch
+        self._long_after = long_after
+        self._long = False
+
+    def add(self, sequence: Sequence) -> None:
+        self.waiting.append(sequence)
+
+    def plan(self, now: float) -> Batch | None:
+        """The next step, or None if nothing can run. `now`: time.monotonic()."""
+        self._requeue_crossed()
+        if not self.running and not self.waiting:
+            return None
+        decodes = self._decodes()
+        budget = max(self._budget - len(decodes), 1)
+        copies = self._admit(now, budget)
+        self._long = self._turn()
+        work = [w for w in decodes if w.sequence.long == self._long]
+        planned = {w.sequence for w in decodes}
+        for s in self.running:
+            if budget and s.long == self._long and s not in planned:
+                work.append(Work(s, min(s.pending, budget)))
+                budget -= work[-1].rows
+        assert work, "sequences wait, and nothing can run"
+        return Batch(tuple(work), tuple(copies), self._long)
+
+    def computed(self, work: Work) -> None:
+        """The step has run: what it computed may be shared from now on, unless it is still growing."""
+        s = work.sequence
+        prefill = s.pending > 1 or s.computed < s.prompt
+        s.computed += work.rows
+        if self._tree is not None and prefill:
+            self._tree.insert(s.long, s.tokens[: s.computed], s.blocks, tail=s.pending == 0)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Finished or cancelled: its blocks are free, or stay in the tree for others."""
+        if sequence in self.running:
+            self.running.remove(sequence)
+            self._release(sequence)
+        else:
+            self.waiting.remove(sequence)
+
+    def _decodes(self) -> list[Work]:
+        """One token for each sequence past its prefill, and a block to put it in. Out of blocks, the sequence that
+        was admitted last is preempted: it waits again, and what the tree lost of it is computed anew."""
+        work = []
+        for s in list(self.running):
+            if s.pending != 1 or s not in self.running:
+                continue
+            while s.computed == len(s.blocks) * BLOCK_SIZE and not self._extend(s, 1):
+                self._preempt(self.running[-1])
+                if s not in self.running:
+                    break
+            else:
+                work.append(Work(s, 1))
+        return [w for w in work if w.sequence in self.running]
+
+    def _admit(self, now: float, budget: int) -> list[BlockCopy]:
+        """Take in waiting sequences, in order, while there are blocks and work left for this step."""
+        copies: list[BlockCopy] = []
+        budget -= sum(s.pending for s in self.running if s.pending > 1)
+        for s in list(self.waiting):
+            if len(self.running) >= self._max_batch or budget <= 0:
+                break
+            s.long = self._long_after is not None and len(s.tokens) > self._long_after
+            limit = len(s.tokens) - 1  # the last token is computed in any case: its logits are wanted
+            match = self._tree.match(s.long, s.tokens, limit) if self._tree is not None else None
+            found = match.tokens if match is not None else 0
+            if self._follows(s, found):
+                continue
+            shared = list(match.blocks) if match is not None else []
+            partial = match.partial if match is not None else None
+            for block in shared:
+                self._pool.hold(block)
+            if partial is not None:
+                self._pool.hold(partial.block)  # until its copy has a place
+            s.blocks = shared
+            reserve = len(self.running)  # room for the others to grow, or they would be preempted at once
+            fits = self._extend(s, -(-len(s.tokens) // BLOCK_SIZE) - len(shared), reserve)
+            if partial is not None:
+                self._pool.drop((partial.block,))
+            if not fits:
+                self._pool.drop(s.blocks)
+                s.blocks = []
+                break
+            if partial is not None:
+                copies.append(BlockCopy(partial.block, s.blocks[len(shared)]))
+            s.computed = found
+            if s.cached is None:
+                s.cached, s.admitted = found, now
+            self.waiting.remove(s)
+            self.running.append(s)
+            budget -= s.pending
+        return copies
+
+    def _follows(self, sequence: Sequence, found: int) -> bool:
+        """Whether a running prefill is about to compute a prefix that this sequence needs and the tree lacks: then
+        it waits, so that a cold fan-out fills its shared prefix once."""
+        if self._tree is None:
+            return False
+        wanted = found + BLOCK_SIZE  # less is not worth a wait
+        for leader in self.running:
+            if leader.long == sequence.long and leader.pending > 1 and wanted < len(sequence.tokens):
+                shared = min(common(leader.tokens, sequence.tokens), len(sequence.tokens) - 1)
+                if shared >= wanted:
+                    return True
+        return False
+
+    def _extend(self, sequence: Sequence, count: int, reserve: int = 0) -> bool:
+        """`count` more blocks for a sequence, evicting from the tree; False if there are not as many."""
+        if self._pool.available < count + reserve:
+            return False
+        if self._pool.free < count and self._tree is not None:
+            # A few more than needed: an eviction has a fixed cost.
+            self._tree.evict(max(count - self._pool.free, 8))
+        sequence.blocks = sequence.blocks + self._pool.take(count)
+        return True
+
+    def _turn(self) -> bool:
+        """Which LongRoPE regime runs: transformers picks the factors for a whole forward, so the two take turns."""
+        regimes = {s.long for s in self.running}
+        return not self._long if len(regimes) == 2 else True in regimes
+
+    def _requeue_crossed(self) -> None:
+        for s in list(self.running):
+            if self._long_after is not None and not s.long and len(s.tokens) > self._long_after:
+                self._preempt(s)
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        self._release(sequence)
+        self.waiting.appendleft(sequence)
+
+    def _release(self, sequence: Sequence) -> None:
+        if self._tree is not None and sequence.computed:
+            self._tree.insert(sequence.long, sequence.tokens[: sequence.computed], sequence.blocks, tail=True)
+        self._pool.drop(sequence.blocks)
+        sequence.blocks, sequence.computed = [], 0

@@ -1,0 +1,117 @@
+"""The engine's process: commands in, replies out, over one socket; one thread, which blocks when there is nothing
+to do. The parent's end closing is the order to stop, whatever became of the parent."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import socket
+from collections.abc import Sequence
+
+from semantic_parrot.core.engine.messages import (
+    Cancel,
+    Command,
+    Failed,
+    Generate,
+    GetStats,
+    Load,
+    Ready,
+    Refused,
+    Reply,
+    Report,
+    Tokenize,
+    Tokens,
+    decode_commands,
+    encode_replies,
+)
+from semantic_parrot.core.engines.protocol import ModelLoadError
+from semantic_parrot.core.errors import ParrotError
+
+TITLE = "parrot-engine"
+
+
+class Channel:
+    """Lines of messages over a stream socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._buffer = bytearray()
+
+    def receive(self, *, wait: bool) -> list[Command]:
+        """Commands that have come; with `wait`, blocks until there is one. Raises EOFError at the end."""
+        commands: list[Command] = []
+        while True:
+            self._sock.setblocking(wait and not commands)
+            try:
+                data = self._sock.recv(1 << 20)
+            except BlockingIOError:
+                return commands
+            finally:
+                self._sock.setblocking(True)
+            if not data:
+                raise EOFError
+            self._buffer += data
+            *lines, rest = self._buffer.split(b"\n")
+            self._buffer = rest
+            for line in lines:
+                commands += decode_commands(bytes(line))
+
+    def send(self, replies: Sequence[Reply]) -> None:
+        if replies:
+            self._sock.sendall(encode_replies(replies))
+
+
+def main() -> int:
+    """Serve the engine on the socket `--fd`. Returns the exit code: 2 if the model can't be served."""
+    parser = argparse.ArgumentParser(prog=TITLE)
+    parser.add_argument("--fd", type=int, required=True)
+    channel = Channel(socket.socket(fileno=parser.parse_args().fd))
+    # A terminal's Ctrl-C reaches us too; it is the parent who decides what follows.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(ImportError):
+        from setproctitle import setproctitle
+
+        setproctitle(TITLE)
+    try:
+        return _serve(channel)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return 0
+
+
+def _serve(channel: Channel) -> int:
+    (load,) = channel.receive(wait=True)
+    assert isinstance(load, Load)
+    import torch
+
+    torch.set_num_threads(load.options.threads)
+    from semantic_parrot.core.engine.loader import load as load_engine
+    from semantic_parrot.core.engine.loop import EngineLoop
+
+    def obey(engine: EngineLoop, command: Command) -> Reply | None:
+        match command:
+            case Generate(id, request, arrived):
+                return engine.submit(id, request, arrived)
+            case Cancel(id):
+                engine.cancel(id)
+            case GetStats(id):
+                return Report(id, engine.stats())
+            case Tokenize(id, content):
+                try:
+                    return Tokens(id, engine.text.encode(content))
+                except ParrotError as error:
+                    return Failed(id, error.code, error.message, error.where)
+            case Load():
+                raise AssertionError("the model is loaded already")
+        return None
+
+    try:
+        engine, context = load_engine(load.options)
+    except ModelLoadError as error:
+        channel.send([Refused(str(error))])
+        return 2
+    channel.send([Ready(context)])
+    while True:
+        answers = (obey(engine, command) for command in channel.receive(wait=not engine.busy))
+        replies = [reply for reply in answers if reply is not None]
+        channel.send([*replies, *engine.step()])

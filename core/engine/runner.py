@@ -1,0 +1,79 @@
+"""Runs a planned step through the model: one flattened forward, logits where they are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from semantic_parrot.core.engine.attention import Step
+from semantic_parrot.core.engine.kv import BLOCK_SIZE, PagedCache
+from semantic_parrot.core.engine.planner import Batch, Work
+from semantic_parrot.kernels.dispatch import paged_attention
+from semantic_parrot.kernels.paging import Segment
+
+ROWS = 16  # from about this many rows on, a product's row has the same bits whatever the number of rows
+
+
+class Runner:
+    """`layers`: from the model's layer index to the cache's. `long_after` as in the planner."""
+
+    def __init__(
+        self, model: Any, cache: PagedCache, layers: dict[int, int], *, deterministic: bool, long_after: int | None
+    ) -> None:
+        self._model = model
+        self._cache = cache
+        self._layers = layers
+        self._deterministic = deterministic
+        self._long_after = long_after
+        self._device = cache.keys[0].device
+        self._plan = paged_attention(self._device.type, deterministic=deterministic)
+
+    @torch.inference_mode()
+    def run(self, batch: Batch) -> tuple[list[Work], Tensor]:
+        """Compute the batch's rows and write their KV. Returns the work that wanted logits, and those: [len, vocab],
+        fp32."""
+        self._cache.copy(batch.copies)
+        # Decode rows by length: attention pads neighbours to one length.
+        work = sorted(batch.work, key=lambda w: (w.rows > 1, w.sequence.computed))
+        tokens: list[int] = []
+        positions: list[int] = []
+        segments: list[Segment] = []
+        for w in work:
+            s = w.sequence
+            end = s.computed + w.rows
+            segments.append(Segment(len(tokens), w.rows, end, s.blocks))
+            tokens += s.tokens[s.computed : end]
+            positions += range(s.computed, end)
+        pad = self._padding(len(tokens), max(positions), batch.long)
+        tokens += [0] * pad
+        # Past the threshold, a padding row alone tells transformers to use the long factors.
+        positions += [self._long_after if batch.long and self._long_after is not None else 0] * pad
+        wanted = [(w, segment.start + w.rows - 1) for w, segment in zip(work, segments, strict=True) if w.samples]
+        logits = self._forward(tokens, positions, segments, [row for _, row in wanted])
+        return [w for w, _ in wanted], logits
+
+    def _forward(
+        self, tokens: Sequence[int], positions: Sequence[int], segments: Sequence[Segment], wanted: list[int]
+    ) -> Tensor:
+        plan = self._plan(segments, len(tokens), BLOCK_SIZE, self._device)
+        rows = list(wanted)
+        if self._deterministic and rows:
+            rows += [rows[0]] * (-len(rows) % ROWS)
+        output = self._model(
+            input_ids=torch.tensor([tokens], device=self._device),
+            position_ids=torch.tensor([positions], device=self._device),
+            use_cache=False,
+            logits_to_keep=torch.tensor(rows, dtype=torch.int64, device=self._device),
+            parrot=Step(plan, self._cache, self._layers),
+        )
+        logits: Tensor = output.logits[0, : len(wanted)]
+        return logits.float()
+
+    def _padding(self, rows: int, last: int, long: bool) -> int:
+        if self._deterministic and rows % ROWS:
+            return ROWS - rows % ROWS
+        needed = long and self._long_after is not None and last < self._long_after
+        return (ROWS if self._deterministic else 1) if needed else 0

@@ -1,0 +1,107 @@
+"""Between text and tokens: chat template, tokenisation, and text that streams out as tokens come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from semantic_parrot.core.errors import EmptyPrompt, InvalidRequest
+from semantic_parrot.core.request import Message
+
+_HALF = "\ufffd"  # how a decoder shows the bytes of a character that is not whole
+
+
+class TextModel:
+    """A model's tokenizer and chat template (a `transformers` tokenizer)."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        # The Rust tokenizer itself, where there is one: the wrapper around it costs more than the work.
+        fast = getattr(tokenizer, "backend_tokenizer", None)
+        decode: Callable[..., str] = tokenizer.decode if fast is None else fast.decode
+        self._decode = decode
+
+    def encode(self, content: str | Sequence[Message]) -> list[int]:
+        """Token ids of a text (with the special tokens that the tokenizer adds by itself), or of messages as the chat
+        template renders them for generation (which writes its special tokens out).
+
+        Raises EmptyPrompt, and InvalidRequest where the model has no template or the template refuses.
+        """
+        if isinstance(content, str):
+            tokens = self._tokenizer(content, verbose=False).input_ids if content else []
+        else:
+            tokens = self._tokenizer(self.render(content), add_special_tokens=False, verbose=False).input_ids
+        if not tokens:
+            raise EmptyPrompt("the prompt is empty")
+        return list(tokens)
+
+    def render(self, messages: Sequence[Message]) -> str:
+        if not self._tokenizer.chat_template:
+            raise InvalidRequest("the model has no chat template: use completions", where="messages")
+        chat = [{"role": m.role, "content": m.content} for m in messages]
+        try:
+            return str(self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
+        except Exception as error:  # whatever a template raises is about these messages
+            raise InvalidRequest(f"the chat template refused the messages: {error}", where="messages") from error
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return self._decode(list(tokens), skip_special_tokens=True)
+
+    def stream(self, stop: Sequence[str]) -> TextStream:
+        return TextStream(self.decode, stop)
+
+
+class TextStream:
+    """The text of one answer. `push` and `finish` return what may be shown now; together they are `text`.
+
+    No half of a character is shown, nor a beginning of a stop string that may yet complete; text ends before the
+    stop string that comes first.
+    """
+
+    def __init__(self, decode: Callable[[Sequence[int]], str], stop: Sequence[str]) -> None:
+        self.stopped = False
+        self._decode = decode
+        self._stop = tuple(stop)
+        self._window: list[int] = []  # tokens from the last clean cut but one: what a decoder needs for context
+        self._cut = 0  # how many of them are shown
+        self._before = ""  # the text of those
+        self._held = ""
+        self._shown: list[str] = []
+
+    @property
+    def text(self) -> str:
+        return "".join(self._shown)
+
+    def push(self, token: int) -> str:
+        self._window.append(token)
+        text = self._decode(self._window)
+        if text.endswith(_HALF) or len(text) <= len(self._before):
+            return ""
+        new = text[len(self._before) :]
+        self._window = self._window[self._cut :]
+        self._cut = len(self._window)
+        self._before = self._decode(self._window)
+        return self._show(new, last=False)
+
+    def finish(self) -> str:
+        """The rest, at the end of the answer."""
+        if self.stopped:
+            return ""
+        return self._show(self._decode(self._window)[len(self._before) :], last=True)
+
+    def _show(self, new: str, *, last: bool) -> str:
+        text = self._held + new
+        found = [at for at in (text.find(stop) for stop in self._stop) if at >= 0]
+        if found:
+            self.stopped = True
+            text, self._held = text[: min(found)], ""
+        else:
+            keep = 0 if last else max((_overlap(text, stop) for stop in self._stop), default=0)
+            text, self._held = text[: len(text) - keep], text[len(text) - keep :]
+        self._shown.append(text)
+        return text
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that is a beginning of `stop`."""
+    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
