@@ -6,22 +6,27 @@ from __future__ import annotations
 import asyncio
 import json
 import select
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
+from urllib.request import urlopen
 
-import httpx
 import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
 from semantic_parrot.core.runtime import Runtime
 from semantic_parrot.server.app import create_app
+from semantic_parrot.server.serve import bind
 from semantic_parrot.server.service import Settings
+
+
+def _get(url: str) -> str:
+    with urlopen(url, timeout=30) as response:
+        text: str = response.read().decode()
+        return text
 
 
 class _Server:
@@ -36,9 +41,7 @@ class _Server:
     def metrics(self) -> dict[str, float]:
         """Each metric, summed over its labels, and each sample as `name{label="value"}`."""
         found: dict[str, float] = {}
-        response = httpx.get(f"{self.base}/metrics", timeout=30)
-        response.raise_for_status()
-        for family in text_string_to_metric_families(response.text):
+        for family in text_string_to_metric_families(_get(f"{self.base}/metrics")):
             for sample in family.samples:
                 found[sample.name] = found.get(sample.name, 0.0) + sample.value
                 if sample.labels:
@@ -135,7 +138,8 @@ class LocalServer(_Server):
             timeout_graceful_shutdown=2,
         )
         self._server = uvicorn.Server(config)
-        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket = bind("127.0.0.1", 0)
+        self._socket.listen()
         self.base = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self._thread = threading.Thread(target=self._serve, name="local-server")
         self._up: asyncio.AbstractEventLoop | None = None
@@ -150,7 +154,7 @@ class LocalServer(_Server):
     def __enter__(self) -> LocalServer:
         # The socket listens already: a request made now waits in its backlog until the application has started.
         self._thread.start()
-        httpx.get(f"{self.base}/healthz", timeout=30).raise_for_status()
+        _get(f"{self.base}/healthz")
         return self
 
     def __exit__(
@@ -172,11 +176,3 @@ class LocalServer(_Server):
 
         self.loop.call_soon_threadsafe(run)
         assert done.wait(10)
-
-    def until(self, true: Callable[[], bool], timeout: float = 10.0) -> None:
-        """Wait for what has no event of its own, such as a disconnect's effect on a counter."""
-        end = time.monotonic() + timeout
-        pause = threading.Event()
-        while not true():
-            assert time.monotonic() < end, "it never became true"
-            pause.wait(0.005)
