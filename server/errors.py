@@ -109,6 +109,6 @@ async def _gone(_: Request, __: Exception) -> Response:
 
 
 async def _bug(request: Request, _: Exception) -> Response:
-    """Starlette raises the error again afterwards; uvicorn then logs it with its traceback and closes the connection."""
+    """Starlette raises the error again: uvicorn logs it with its traceback, and closes the connection."""
     error = InternalError("a bug in the server; its log says more", where=request.url.path)
     return JSONResponse(error.body(), error.status, {"Connection": "close"})

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from semantic_parrot.core.errors import InvalidRequest
 from semantic_parrot.core.request import is_chat, parse_request
 from semantic_parrot.server.body import read_object, refuse_fields, refuse_query
-from semantic_parrot.server.metrics import CONTENT_TYPE, exposition
+from semantic_parrot.server.metrics import CONTENT_TYPE, Readings, exposition
 from semantic_parrot.server.service import Service
 
 
 def routes(service: Service) -> APIRouter:
     router = APIRouter()
     runtime, settings = service.runtime, service.settings
+    readings = Readings(runtime.engines)
 
     @router.post("/tokenize")
     async def tokenize(request: Request) -> Response:
@@ -50,7 +49,6 @@ def routes(service: Service) -> APIRouter:
 
     @router.get("/metrics")
     async def metrics() -> Response:
-        stats = await asyncio.gather(*(engine.stats() for engine in runtime.engines))
-        return Response(exposition(service, stats), media_type=CONTENT_TYPE)
+        return Response(exposition(service, await readings.take()), media_type=CONTENT_TYPE)
 
     return router

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,10 +12,14 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from semantic_parrot.core.engines.protocol import Stats
+from semantic_parrot.core.engines.protocol import Engine, Stats
+from semantic_parrot.core.errors import EngineFailed
 from semantic_parrot.server.service import Service
 
-__all__ = ["CONTENT_TYPE", "exposition"]
+__all__ = ["CONTENT_TYPE", "Readings", "exposition"]
+
+#: Seconds that a reading may take.
+PATIENCE = 5.0
 
 ROUTES = ("/v1/runs", "/v1/chat/completions", "/v1/completions")
 ENDS = ("finished", "failed", "cancelled")
@@ -32,6 +38,23 @@ GAUGES = (
     ("running", "Sequences being run"),
     ("waiting", "Sequences waiting in the engine"),
 )
+
+
+class Readings:
+    """The engines' stats. An engine that is down, or too busy to say, keeps its last reading."""
+
+    def __init__(self, engines: Sequence[Engine]) -> None:
+        self._engines = engines
+        self._last = [Stats() for _ in engines]
+
+    async def take(self) -> Sequence[Stats]:
+        await asyncio.gather(*map(self._read, range(len(self._engines))))
+        return tuple(self._last)
+
+    async def _read(self, i: int) -> None:
+        with contextlib.suppress(EngineFailed, TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                self._last[i] = await self._engines[i].stats()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
