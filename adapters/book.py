@@ -1,0 +1,87 @@
+"""The claim book: one submitted program and what has come of each of its calls."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from semantic_parrot.adapters.answers import Answer, Failed, Finished, Lost
+from semantic_parrot.adapters.endpoint import Endpoint
+from semantic_parrot.adapters.plan import PlannedCall
+from semantic_parrot.core import events
+from semantic_parrot.core.errors import ParrotError
+from semantic_parrot.core.program import Program
+from semantic_parrot.core.wire import content_key
+
+
+class Book:
+    """`run_id`: once the server has named the run. `ended`: nothing more will come. `refused`: why the server did not
+    take the program."""
+
+    def __init__(self, endpoint: Endpoint, calls: Sequence[PlannedCall], program: Program) -> None:
+        self.endpoint = endpoint
+        self.program = program
+        self.run_id: str | None = None
+        self.ended = False
+        self.refused: ParrotError | None = None
+        self._lock = threading.Lock()
+        # A call without references is known already, so a claim need not wait until the server has announced it.
+        self._answers = {
+            call.variable: Answer(call, None if call.inputs else content_key(call.request)) for call in calls
+        }
+
+    # The courier's side.
+
+    def record(self, event: events.Event) -> None:
+        match event:
+            case events.RunStarted():
+                self.run_id = event.id
+            case events.CallReady():
+                self._answers[event.id].confirm(event.content_key)
+            case events.VariableDelta():
+                self._answers[event.id].add(event.text)
+            case events.CallFinished():
+                self._answers[event.id].settle(Finished(event.content_key, event.response))
+            case events.CallFailed():
+                self._answers[event.id].settle(Failed(event.content_key, event.status, event.body))
+            case events.CallAborted():
+                self._answers[event.id].settle(Lost(event.reason))
+            case events.RunFinished():
+                self.end("the run ended without an answer to this call")
+
+    def end(self, reason: str) -> None:
+        """Nothing more will come: what has no answer by now never gets one."""
+        self.ended = True
+        for answer in self._answers.values():
+            answer.settle(Lost(reason))
+
+    # The app's side.
+
+    def take(self, key: str) -> Answer | None:
+        """The answer to the request `key`, which from now on belongs to the caller alone; or None."""
+        with self._lock:
+            for answer in self._answers.values():
+                if answer.key == key and not answer.taken and not isinstance(answer.outcome, Lost):
+                    answer.taken = True
+                    return answer
+        return None
+
+    def held(self, key: str, skip: set[int]) -> Answer | None:
+        """An answer to `key` that is still free and not (by id) in `skip`, without taking it."""
+        with self._lock:
+            for answer in self._answers.values():
+                free = not answer.taken and not isinstance(answer.outcome, Lost)
+                if answer.key == key and free and id(answer) not in skip:
+                    return answer
+        return None
+
+    def answers(self) -> Sequence[Answer]:
+        return tuple(self._answers.values())
+
+    def unclaimed(self) -> list[Answer]:
+        """Answers that the server works, or worked, on for nobody."""
+        return [
+            answer
+            for answer in self._answers.values()
+            if not (answer.taken or isinstance(answer.outcome, Lost)) or (answer.abandoned and answer.outcome is None)
+        ]

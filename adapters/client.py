@@ -1,0 +1,219 @@
+"""Clients of a Parrot server: programs, their events, and what a server tells about itself.
+
+`ParrotClient` blocks, `AsyncParrotClient` awaits; otherwise they are the same. Server errors are raised as the class
+of `core.errors` that the error body names; failures of the connection itself as httpx's own exceptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Collection, Generator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+from pydantic import BaseModel, ConfigDict
+
+from semantic_parrot.adapters.sse import event_of
+from semantic_parrot.core.errors import InternalError, NotFound, ParrotError, UnknownModel, from_code
+from semantic_parrot.core.events import Event, Status
+from semantic_parrot.core.program import Program
+
+DEFAULT_BASE_URL = "http://127.0.0.1:8765/v1"
+
+#: Seconds. A stream carries heartbeats, so silence means that the connection is dead.
+STREAM_SILENCE = 60.0
+
+
+class RunResult(BaseModel):
+    """A run as `POST /v1/runs` answers it. `errors` by variable, `calls` by call id: content key, response, timings."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    status: Status
+    outputs: dict[str, str]
+    errors: dict[str, dict[str, Any]]
+    calls: dict[str, dict[str, Any]]
+
+
+class NotParrot(NotFound):
+    """The server has no `/v1/runs`: it may well speak OpenAI's protocol, but it runs no programs."""
+
+    code = "not_parrot"
+
+
+class _Settings:
+    """Where the server is and how to speak to it: what both clients share."""
+
+    def __init__(
+        self,
+        base_url: str = DEFAULT_BASE_URL,
+        *,
+        api_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, Any] | None = None,
+        timeout: float = 600.0,
+    ) -> None:
+        self.base_url = base_url.rstrip("/")
+        self._headers = {**({"Authorization": f"Bearer {api_key}"} if api_key else {}), **(headers or {})}
+        self._params = dict(params or {})
+        self._timeout = timeout
+
+    def _options(self) -> dict[str, Any]:
+        """Arguments of an httpx client. Environment variables are not read: what they hold is for other servers."""
+        # Certificates take 20 ms to load, for nothing where there is no TLS.
+        tls = self.base_url.startswith("https:")
+        return {
+            "headers": self._headers,
+            "params": self._params,
+            "timeout": httpx.Timeout(self._timeout, connect=5.0),
+            "limits": httpx.Limits(max_connections=None, max_keepalive_connections=64),
+            "trust_env": False,
+            "verify": tls,
+        }
+
+    def _body(self, program: Program, stream: bool) -> dict[str, Any]:
+        body = program.model_copy(update={"stream": stream}).model_dump_json(exclude_defaults=True)
+        return {"content": body, "headers": {"Content-Type": "application/json"}}
+
+    def _stream_timeout(self) -> httpx.Timeout:
+        return httpx.Timeout(self._timeout, connect=5.0, read=STREAM_SILENCE)
+
+    def _cancel(self, run_id: str, unclaimed: Collection[str]) -> dict[str, Any]:
+        return {
+            "method": "DELETE",
+            "url": f"{self.base_url}/runs/{run_id}",
+            "json": {"unclaimed": list(unclaimed)},
+        }
+
+    def _root(self) -> str:
+        return self.base_url.removesuffix("/v1")
+
+
+def error_of(response: httpx.Response) -> ParrotError:
+    """The error that a response with a status of 400 or more stands for."""
+    try:
+        error = response.json()["error"]
+        found = from_code(str(error.get("code")), str(error["message"]), error.get("param"))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        found = InternalError(f"HTTP {response.status_code} from {response.request.url}: {response.text[:200]}")
+    return found
+
+
+def _runs_error(response: httpx.Response) -> ParrotError:
+    """The error of a POST to runs; a missing route is told from a missing model."""
+    found = error_of(response)
+    if response.status_code in (404, 405, 501) and not isinstance(found, UnknownModel):
+        return NotParrot(f"{response.request.url} is not there: no Parrot server")
+    return found
+
+
+def _checked(response: httpx.Response) -> httpx.Response:
+    if response.is_error:
+        raise error_of(response)
+    return response
+
+
+def _run_result(response: httpx.Response) -> RunResult:
+    if response.is_error:
+        raise _runs_error(response)
+    return RunResult.model_validate(response.json())
+
+
+def _model_ids(response: httpx.Response) -> list[str]:
+    return [model["id"] for model in _checked(response).json()["data"]]
+
+
+class ParrotClient(_Settings):
+    """Blocking. Safe to share between threads; a context manager, or `close` it."""
+
+    def __init__(self, base_url: str = DEFAULT_BASE_URL, **settings: Any) -> None:
+        super().__init__(base_url, **settings)
+        self._http = httpx.Client(**self._options())
+
+    def run(self, program: Program) -> RunResult:
+        """Execute `program` and wait for all of it."""
+        return _run_result(self._http.post(f"{self.base_url}/runs", **self._body(program, stream=False)))
+
+    def stream(self, program: Program) -> Generator[Event, None, None]:
+        """Execute `program`: its events as they happen. Leaving the iterator early ends a prefetch run."""
+        body = self._body(program, stream=True)
+        with self._http.stream("POST", f"{self.base_url}/runs", timeout=self._stream_timeout(), **body) as response:
+            if response.is_error:
+                response.read()
+                raise _runs_error(response)
+            for line in response.iter_lines():
+                event = event_of(line)
+                if event is not None:
+                    yield event
+
+    def cancel(self, run_id: str, unclaimed: Collection[str] = ()) -> None:
+        """End a run. `unclaimed`: calls whose results nobody used, for the server's count of wasted tokens."""
+        _checked(self._http.request(**self._cancel(run_id, unclaimed)))
+
+    def models(self) -> list[str]:
+        """Every name that a request may use for a model."""
+        return _model_ids(self._http.get(f"{self.base_url}/models"))
+
+    def metrics(self) -> str:
+        """The server's metrics in Prometheus' text format."""
+        return _checked(self._http.get(f"{self._root()}/metrics")).text
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncParrotClient(_Settings):
+    """For one event loop. An async context manager, or `aclose` it."""
+
+    def __init__(self, base_url: str = DEFAULT_BASE_URL, **settings: Any) -> None:
+        super().__init__(base_url, **settings)
+        self._http = httpx.AsyncClient(**self._options())
+
+    async def run(self, program: Program) -> RunResult:
+        """Execute `program` and wait for all of it."""
+        return _run_result(await self._http.post(f"{self.base_url}/runs", **self._body(program, stream=False)))
+
+    async def stream(self, program: Program) -> AsyncGenerator[Event, None]:
+        """Execute `program`: its events as they happen. Leaving the iterator early ends a prefetch run."""
+        body = self._body(program, stream=True)
+        url = f"{self.base_url}/runs"
+        async with self._http.stream("POST", url, timeout=self._stream_timeout(), **body) as response:
+            if response.is_error:
+                await response.aread()
+                raise _runs_error(response)
+            async for line in response.aiter_lines():
+                event = event_of(line)
+                if event is not None:
+                    yield event
+
+    async def cancel(self, run_id: str, unclaimed: Collection[str] = ()) -> None:
+        """End a run. `unclaimed`: calls whose results nobody used, for the server's count of wasted tokens."""
+        _checked(await self._http.request(**self._cancel(run_id, unclaimed)))
+
+    async def models(self) -> list[str]:
+        """Every name that a request may use for a model."""
+        return _model_ids(await self._http.get(f"{self.base_url}/models"))
+
+    async def metrics(self) -> str:
+        """The server's metrics in Prometheus' text format."""
+        return _checked(await self._http.get(f"{self._root()}/metrics")).text
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()

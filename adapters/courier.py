@@ -1,0 +1,169 @@
+"""Takes programs to servers and brings their events back, on one event loop in a thread of its own.
+
+So slow user code never looks like a slow reader to the server, and cancelling is closing a connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import threading
+from collections.abc import Hashable
+from contextlib import aclosing
+
+import httpx
+from pydantic import ValidationError
+
+from semantic_parrot.adapters.book import Book
+from semantic_parrot.adapters.client import AsyncParrotClient, NotParrot
+from semantic_parrot.adapters.endpoint import Endpoint
+from semantic_parrot.core.errors import ParrotError
+
+log = logging.getLogger(__name__)
+
+
+class Courier:
+    """Owned by one process. Its methods may be called from any thread and never block."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._clients: dict[Hashable, AsyncParrotClient] = {}
+        self._drains: dict[Book, asyncio.Task[None]] = {}
+        self._releases: set[asyncio.Task[None]] = set()
+        self._closed = False
+        #: Endpoints that turned out to be no Parrot servers.
+        self.strangers: set[Endpoint] = set()
+        self._thread = threading.Thread(target=self._run, name="parrot-courier", daemon=True)
+        self._thread.start()
+
+    def submit(self, book: Book) -> None:
+        """Send the book's program; its events are recorded in the book until it has ended."""
+        self._soon(lambda: self._start(book))
+
+    def release(self, book: Book) -> None:
+        """The app is done with the book: end the run, and tell the server what nobody used."""
+        self._soon(lambda: self._start_release(book))
+
+    def close(self) -> None:
+        """Close every connection and end the thread."""
+        if self._closed:
+            return
+        self._closed = True
+        asyncio.run_coroutine_threadsafe(self._shut(), self._loop).result(5)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+
+    # On the loop's thread.
+
+    def _soon(self, work: object) -> None:
+        assert callable(work)
+        self._loop.call_soon_threadsafe(work)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()
+
+    def _start(self, book: Book) -> None:
+        task = self._loop.create_task(self._drain(book))
+        self._drains[book] = task
+        task.add_done_callback(lambda _: self._drains.pop(book, None))
+
+    async def _client(self, endpoint: Endpoint) -> AsyncParrotClient:
+        if endpoint.embedded is None and not callable(endpoint.api_key):
+            url, key = endpoint.base_url, endpoint.api_key
+        else:  # may start a server, or ask somebody for a key
+            url, key = await asyncio.to_thread(lambda: (endpoint.url(), endpoint.key()))
+        name = (url, key, endpoint.headers, endpoint.params)
+        if name not in self._clients:
+            self._clients[name] = AsyncParrotClient(
+                url, api_key=key, headers=dict(endpoint.headers), params=dict(endpoint.params)
+            )
+        return self._clients[name]
+
+    async def _drain(self, book: Book) -> None:
+        reason = "the stream of events broke off"
+        try:
+            client = await self._client(book.endpoint)
+            async with aclosing(client.stream(book.program)) as stream:
+                async for event in stream:
+                    book.record(event)
+        except asyncio.CancelledError:
+            reason = "the session has ended"
+            raise
+        except NotParrot as error:
+            reason = str(error)
+            self._stranger(book.endpoint)
+        except ParrotError as error:
+            reason = f"the server refused the plan: {error}"
+            book.refused = error
+        except (httpx.HTTPError, httpx.InvalidURL, ValidationError, KeyError, ValueError, OSError) as error:
+            reason = f"{reason}: {type(error).__name__}: {error}"
+        finally:
+            book.end(reason)
+
+    def _stranger(self, endpoint: Endpoint) -> None:
+        if endpoint not in self.strangers:
+            self.strangers.add(endpoint)
+            log.warning("%s has no /runs: no Parrot server, so calls go out one by one", endpoint.base_url)
+
+    def _start_release(self, book: Book) -> None:
+        task = self._loop.create_task(self._release(book))
+        self._releases.add(task)
+        task.add_done_callback(self._releases.discard)
+
+    async def _release(self, book: Book) -> None:
+        drain = self._drains.get(book)
+        unclaimed = [answer.call.variable for answer in book.unclaimed()]
+        if book.run_id is not None and unclaimed:
+            try:
+                client = await self._client(book.endpoint)
+                await client.cancel(book.run_id, unclaimed)
+            except (ParrotError, httpx.HTTPError, OSError):
+                pass  # closing the connection ends the run just as well
+        if drain is not None and (unclaimed or book.run_id is None):
+            drain.cancel()
+
+    async def _shut(self) -> None:
+        tasks = [*self._drains.values(), *self._releases]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(client.aclose() for client in self._clients.values()), return_exceptions=True)
+        self._clients.clear()
+
+
+class Couriers:
+    """The courier of this process: made when first needed, and made anew after a fork."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._courier: Courier | None = None
+
+    def get(self) -> Courier:
+        with self._lock:
+            if self._courier is None:
+                self._courier = Courier()
+            return self._courier
+
+    def close(self) -> None:
+        with self._lock:
+            if self._courier is not None:
+                self._courier.close()
+                self._courier = None
+
+    def forked(self) -> None:
+        # Thread, loop and connections are the parent's.
+        self._lock = threading.Lock()
+        self._courier = None
+
+
+# One per process, because it is a thread: all models of all frameworks share it.
+COURIERS = Couriers()
+atexit.register(COURIERS.close)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=COURIERS.forked)

@@ -1,0 +1,222 @@
+"""ChatParrot: ChatOpenAI whose calls are planned together."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from langchain_core.globals import get_llm_cache
+from langchain_openai import ChatOpenAI
+from pydantic import Field, PrivateAttr, SecretStr
+
+from semantic_parrot.adapters.embedded import EmbeddedOptions
+from semantic_parrot.adapters.endpoint import EMBEDDED_URL, NO_KEY, Endpoint, is_embedded, pairs, resolve_base_url
+from semantic_parrot.adapters.langchain import instrument
+from semantic_parrot.adapters.langchain.frames import FRAME, position_of
+from semantic_parrot.adapters.langchain.lower import Kwargs
+from semantic_parrot.adapters.langchain.planner import PLANNER, ModelSite
+from semantic_parrot.adapters.langchain.values import Cut
+from semantic_parrot.adapters.plan import Plan, Site
+from semantic_parrot.adapters.scope import SCOPE, SITE
+from semantic_parrot.adapters.transport import AsyncClient, SyncClient, claiming_clients
+from semantic_parrot.core.wire import IGNORED, references
+
+#: A subclass that overrides one of these may send another request than the one we would plan.
+REQUEST_BUILDING = (
+    "_get_request_payload",
+    "_default_params",
+    "_convert_input",
+    "_generate",
+    "_agenerate",
+    "_stream",
+    "_astream",
+    "parrot_request",
+)
+
+
+class ChatParrot(ChatOpenAI):
+    """`ChatOpenAI` for a Parrot server: it takes every argument of that class, and chains that contain it run as one
+    program on the server.
+
+    `base_url`: the server, else PARROT_BASE_URL, else http://127.0.0.1:8765/v1. "embedded" starts a server for the
+    directory `model` as a child process (`embedded_flags`: its further flags). `api_key`: else PARROT_API_KEY, else
+    none. `model`: else PARROT_MODEL, else "default". No OPENAI_* variable is read.
+    """
+
+    embedded_flags: tuple[str, ...] = Field(default=(), exclude=True)
+
+    _endpoint: Endpoint = PrivateAttr()
+    _own_clients: bool = PrivateAttr()
+
+    def __init__(self, **kwargs: Any) -> None:
+        settings = _settings(kwargs)
+        endpoint = _endpoint_of(settings)
+        given = [settings.get(name) for name in _CLIENT_ARGUMENTS]
+        own = all(value is None or isinstance(value, SyncClient | AsyncClient) for value in given)
+        if not any(given):
+            settings["http_client"], settings["http_async_client"] = claiming_clients(endpoint)
+        super().__init__(**settings)
+        self._endpoint = endpoint
+        self._own_clients = own
+        if settings.get("openai_organization") is None:
+            self.openai_organization = None
+        for client in (self.root_client, self.root_async_client):
+            _forget_environment(client, self.openai_organization, self.default_headers)
+        instrument.install()
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        return False
+
+    # What the lowering asks of a model.
+
+    @property
+    def parrot_endpoint(self) -> Endpoint:
+        return self._endpoint
+
+    def parrot_obstacle(self) -> str | None:
+        """Why no call of this model can be planned, or None."""
+        for name in REQUEST_BUILDING:
+            if getattr(type(self), name) is not getattr(ChatParrot, name):
+                return f"{type(self).__name__} overrides {name}"
+        if not self._own_clients:
+            return "it was given an HTTP client or a proxy of its own"
+        if inspect.iscoroutinefunction(self._endpoint.api_key):
+            return "its API key is an asynchronous function"
+        if self.cache or (self.cache is None and get_llm_cache() is not None):
+            return "its answers are cached on the client"
+        if self.rate_limiter is not None:
+            return "it has a rate limiter"
+        return None
+
+    def parrot_request(self, given: Any, kwargs: Kwargs, plan: Plan, site: Site) -> dict[str, Any]:
+        """The request that calling the model with `given` would send, as a template. Raises Cut."""
+        obstacle = self.parrot_obstacle() or PLANNER.ledger.reason(site)
+        if obstacle is not None:
+            raise Cut(obstacle)
+        body: dict[str, Any] = self._get_request_payload(given, **kwargs)
+        if "messages" not in body:
+            raise Cut("it uses the Responses API")
+        if any(body.pop(name, None) for name in ("extra_headers", "extra_query")):
+            raise Cut("the call has headers or a query of its own")
+        body.pop("timeout", None)
+        body |= body.pop("extra_body", None) or {}
+        if body.get("n", 1) != 1:
+            raise Cut("it asks for several answers")
+        try:
+            body = json.loads(json.dumps({key: value for key, value in body.items() if key not in IGNORED}))
+        except (TypeError, ValueError):
+            raise Cut("an argument of the call is no JSON") from None
+        request: dict[str, Any] = plan.marks.templates(body)
+        for variable in references(request):
+            if plan.server_of(variable) != self._endpoint:
+                raise Cut("its prompt needs an answer of another server")
+        return request
+
+    # Where a call sits is known only here.
+
+    @contextmanager
+    def _sited(self, config: Any) -> Iterator[None]:
+        frame = FRAME.get() if SCOPE.get() is not None else None
+        token = SITE.set(None if frame is None else ModelSite(PLANNER, self, frame, position_of(config)))
+        try:
+            yield
+        finally:
+            SITE.reset(token)
+
+    def invoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+        with self._sited(config):
+            return super().invoke(input, config, **kwargs)
+
+    async def ainvoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+        with self._sited(config):
+            return await super().ainvoke(input, config, **kwargs)
+
+    def stream(self, input: Any, config: Any = None, **kwargs: Any) -> Iterator[Any]:
+        chunks: Any = super().stream(input, config, **kwargs)
+        try:
+            while True:
+                with self._sited(config):
+                    try:
+                        chunk = next(chunks)
+                    except StopIteration:
+                        return
+                yield chunk
+        finally:
+            chunks.close()
+
+    async def astream(self, input: Any, config: Any = None, **kwargs: Any) -> AsyncIterator[Any]:
+        chunks: Any = super().astream(input, config, **kwargs)
+        try:
+            while True:
+                with self._sited(config):
+                    try:
+                        chunk = await anext(chunks)
+                    except StopAsyncIteration:
+                        return
+                yield chunk
+        finally:
+            await chunks.aclose()
+
+
+_CLIENT_ARGUMENTS = (
+    "http_client",
+    "http_async_client",
+    "client",
+    "async_client",
+    "root_client",
+    "root_async_client",
+    "openai_proxy",
+)
+_ALIASES = {
+    "model": "model_name",
+    "base_url": "openai_api_base",
+    "api_key": "openai_api_key",
+    "organization": "openai_organization",
+}
+
+
+def _settings(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """ChatOpenAI's arguments by their field names, with Parrot's defaults in place of OpenAI's."""
+    settings = {_ALIASES.get(name, name): value for name, value in kwargs.items()}
+    settings["model_name"] = settings.get("model_name") or os.environ.get("PARROT_MODEL") or "default"
+    settings["openai_api_base"] = resolve_base_url(settings.get("openai_api_base"))
+    key = settings.get("openai_api_key") or os.environ.get("PARROT_API_KEY") or NO_KEY
+    settings["openai_api_key"] = key
+    settings.setdefault("openai_proxy", None)  # or it is looked for in OPENAI_PROXY
+    if is_embedded(settings["openai_api_base"]):
+        settings["openai_api_base"] = EMBEDDED_URL
+    return settings
+
+
+def _endpoint_of(settings: Mapping[str, Any]) -> Endpoint:
+    key = settings["openai_api_key"]
+    if isinstance(key, SecretStr):
+        key = key.get_secret_value()
+    base_url = settings["openai_api_base"]
+    embedded = None
+    if base_url == EMBEDDED_URL:
+        name = settings["model_name"]
+        embedded = EmbeddedOptions(None if name == "default" else name, tuple(settings.get("embedded_flags") or ()))
+    return Endpoint(
+        base_url=base_url,
+        api_key=None if key == NO_KEY else key,
+        headers=pairs(settings.get("default_headers")),
+        params=pairs(settings.get("default_query")),
+        embedded=embedded,
+    )
+
+
+def _forget_environment(client: Any, organization: str | None, headers: Mapping[str, str] | None) -> None:
+    """Take out of an OpenAI client what it read from OPENAI_* variables: that is for other servers."""
+    if client is None:
+        return
+    client.organization = organization
+    client.project = None
+    if hasattr(client, "admin_api_key"):
+        client.admin_api_key = None
+    client._custom_headers = dict(headers or {})  # holds OPENAI_CUSTOM_HEADERS; nothing public does

@@ -1,0 +1,186 @@
+"""When to plan: at the outermost call, at a composite that no plan contains, and at a call that no plan answers."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.runnables import RunnableBranch, RunnableWithFallbacks
+from langchain_core.runnables.base import RunnableBindingBase, RunnableEachBase, RunnableParallel, RunnableSequence
+from langchain_core.runnables.passthrough import RunnableAssign
+
+from semantic_parrot.adapters.courier import COURIERS
+from semantic_parrot.adapters.langchain.frames import FRAME, Frame, continue_after, position_of
+from semantic_parrot.adapters.langchain.lower import LowerableModel, Lowering
+from semantic_parrot.adapters.langchain.values import Answered, lift
+from semantic_parrot.adapters.plan import Plan
+from semantic_parrot.adapters.scope import SCOPE, Scope
+from semantic_parrot.adapters.stats import SiteLedger, SiteNames, Statistics
+from semantic_parrot.core.wire import IGNORED
+
+
+class Planner:
+    """Thread-safe: what it learns is in the ledger and the statistics."""
+
+    def __init__(self) -> None:
+        self.statistics = Statistics()
+        self.ledger = SiteLedger()
+        self.names = SiteNames(self.ledger)
+
+    def new_scope(self, *, streaming: bool) -> Scope:
+        return Scope(COURIERS.get(), self.ledger, self.statistics, streaming=streaming)
+
+    def lowering(self) -> Lowering:
+        return Lowering(Plan(), self.names.name)
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """A fault of ours must never be the app's: it is counted, and the app goes on without a plan."""
+        try:
+            yield
+        except Exception as error:
+            self.statistics.planner_failed(error)
+            if os.environ.get("PARROT_DEBUG"):
+                raise
+
+    def plan_entry(
+        self,
+        scope: Scope,
+        runnable: Any,
+        inputs: Sequence[Any],
+        configs: Sequence[Mapping[str, Any] | None],
+        parent: Frame | None,
+    ) -> None:
+        """Plan the executions of `runnable` that are about to start inside `parent`, and what follows each of them."""
+        with self.guarded():
+            low = self.lowering()
+            for value, config in zip(inputs, configs, strict=True):
+                result = low.run(runnable, lift(value))
+                if parent is not None:
+                    continue_after(low, parent, position_of(config), result)
+            low.plan.covered[id(runnable)] -= len(inputs)  # these run now, under this plan
+            scope.cover(low.plan.covered)
+            scope.submit(low.plan)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSite:
+    """A model call in a sequence: the CallSite of `adapters.scope`."""
+
+    planner: Planner
+    model: Any
+    frame: Frame
+    position: int | None
+
+    def replan(self, scope: Scope, request: Mapping[str, Any]) -> bool:
+        with self.planner.guarded():
+            low = self.planner.lowering()
+            site = self.planner.names.name(self.frame.runnable, self.position)
+            body = {key: value for key, value in request.items() if key not in IGNORED}
+            variable = low.plan.add(body, self.model.parrot_endpoint, site)
+            if self.model.parrot_obstacle() is None and self.planner.ledger.reason(site) is None:
+                continue_after(low, self.frame, self.position, Answered(variable))
+                if scope.submit(low.plan):
+                    scope.cover(low.plan.covered)
+                    return True
+        return False
+
+
+# The planner of this process: what it counts and learns is about the process. `disabled()` sets the other variable.
+PLANNER = Planner()
+DISABLED: ContextVar[bool] = ContextVar("parrot_disabled", default=False)
+
+_FOUND: dict[int, tuple[weakref.ref[Any], bool]] = {}
+
+
+def contains_model(runnable: Any) -> bool:
+    """Whether a model of ours can be reached without entering code of the app. Remembered while the object lives."""
+    known = _FOUND.get(id(runnable))
+    if known is not None and known[0]() is runnable:
+        return known[1]
+    found = _find(runnable, 0)
+    number = id(runnable)
+    _FOUND[number] = (weakref.ref(runnable, lambda _: _FOUND.pop(number, None)), found)
+    return found
+
+
+_CHILDREN: tuple[tuple[type, Callable[[Any], Sequence[Any]]], ...] = (
+    (RunnableSequence, lambda r: r.steps),
+    (RunnableParallel, lambda r: tuple(r.steps__.values())),
+    (RunnableAssign, lambda r: (r.mapper,)),
+    (RunnableEachBase, lambda r: (r.bound,)),
+    (RunnableBindingBase, lambda r: (r.bound,)),
+    (RunnableWithFallbacks, lambda r: (r.runnable, *r.fallbacks)),
+    (RunnableBranch, lambda r: (*(arm for _, arm in r.branches), r.default)),
+)
+
+
+def _find(runnable: Any, depth: int) -> bool:
+    if isinstance(runnable, LowerableModel):
+        return True
+    if depth > 40:
+        return False
+    for kind, children in _CHILDREN:
+        if isinstance(runnable, kind):
+            return any(_find(child, depth + 1) for child in children(runnable))
+    return False
+
+
+def enabled() -> bool:
+    return not DISABLED.get() and os.environ.get("PARROT_DISABLE", "") in ("", "0")
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A composite runs: what its code finds in the context. `owned`: the scope that ends with it."""
+
+    scope: Scope
+    frame: Frame
+    owned: bool
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        scope, frame = SCOPE.set(self.scope), FRAME.set(self.frame)
+        try:
+            yield
+        finally:
+            FRAME.reset(frame)
+            SCOPE.reset(scope)
+
+    def close(self) -> None:
+        if self.owned:
+            self.scope.close()
+
+
+def enter(
+    runnable: Any,
+    inputs: Sequence[Any] | None,
+    configs: Sequence[Mapping[str, Any] | None],
+    kwargs: Mapping[str, Any],
+    *,
+    streaming: bool = False,
+) -> Visit | None:
+    """`runnable` is about to run `inputs` (None: they are not known yet): plan it unless a plan contains it.
+
+    None if it is no business of ours.
+    """
+    if not contains_model(runnable) or not enabled():
+        return None
+    scope = SCOPE.get()
+    if scope is not None and scope.closed:  # a task that outlived its outermost call
+        scope = None
+    parent = FRAME.get() if scope is not None else None
+    if parent is not None and parent.runnable is runnable:  # `batch` that calls `invoke`
+        return None
+    owned = scope is None
+    scope = scope or PLANNER.new_scope(streaming=streaming)
+    position = position_of(configs[0]) if parent is not None and configs else None
+    contained = scope.consume(id(runnable), 1 if inputs is None else len(inputs))
+    if inputs is not None and not kwargs and not contained:
+        PLANNER.plan_entry(scope, runnable, inputs, configs, parent)
+    return Visit(scope, Frame(runnable, parent, position), owned)

@@ -1,0 +1,118 @@
+"""The scope of one outermost framework call: what was planned and submitted on its behalf, until it returns."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+from semantic_parrot.adapters.answers import Answer
+from semantic_parrot.adapters.book import Book
+from semantic_parrot.adapters.courier import Courier
+from semantic_parrot.adapters.endpoint import Endpoint
+from semantic_parrot.adapters.plan import Plan, program_of
+from semantic_parrot.adapters.stats import SiteLedger, Statistics, wasted
+
+
+class Scope:
+    """Answers are handed out once, to the request they answer, and only until the scope is closed. Thread-safe.
+
+    `streaming`: the app reads the text of its last calls as it comes.
+    """
+
+    def __init__(self, courier: Courier, ledger: SiteLedger, statistics: Statistics, *, streaming: bool) -> None:
+        self.streaming = streaming
+        self.closed = False
+        self._courier = courier
+        self._ledger = ledger
+        self._statistics = statistics
+        self._lock = threading.Lock()
+        self._books: list[Book] = []
+        self._covered: Counter[int] = Counter()
+
+    def submit(self, plan: Plan) -> bool:
+        """Send what of `plan` is worth it; whether anything was."""
+        sent = False
+        for endpoint, calls in plan.submissions():
+            if endpoint in self._courier.strangers:
+                continue
+            book = Book(endpoint, calls, program_of(calls, streaming=self.streaming))
+            with self._lock:
+                if self.closed:
+                    return sent
+                self._books.append(book)
+            self._courier.submit(book)
+            self._statistics.add(programs=1, calls_planned=len(calls))
+            sent = True
+        return sent
+
+    def claim(self, endpoint: Endpoint, key: str) -> Answer | None:
+        """The answer to the request that `key` names, for the caller alone; or None."""
+        with self._lock:
+            if self.closed:
+                return None
+            books = tuple(self._books)
+        for book in books:
+            if book.endpoint == endpoint and (answer := book.take(key)) is not None:
+                return answer
+        return None
+
+    def count(self, *, claimed: bool) -> None:
+        if claimed:
+            self._statistics.add(claimed=1)
+        else:
+            self._statistics.add(misses=1)
+
+    # What is planned already: a call must not be submitted twice.
+
+    def cover(self, covered: Counter[int]) -> None:
+        with self._lock:
+            self._covered.update(covered)
+
+    def consume(self, runnable: int, executions: int) -> bool:
+        """Whether any of the next `executions` of a runnable (by id) are part of a plan; they are then used up."""
+        with self._lock:
+            planned = min(self._covered[runnable], executions)
+            self._covered[runnable] -= planned
+            return planned > 0
+
+    def close(self) -> None:
+        """The outermost call has returned: cancel and count what nobody claimed."""
+        with self._lock:
+            if self.closed:
+                return
+            self.closed = True
+            books, self._books = self._books, []
+        for book in books:
+            unclaimed = book.unclaimed()
+            answers, tokens = wasted(unclaimed)
+            dropped = self._ledger.record(book.answers())
+            if book.refused is not None:
+                self._refuse(book)
+            self._statistics.add(
+                unclaimed=answers, unclaimed_tokens=tokens, sites_dropped=dropped, refused=book.refused is not None
+            )
+            if unclaimed:
+                self._courier.release(book)
+
+    def _refuse(self, book: Book) -> None:
+        """Never again plan the call because of which the server refused the program, if it named one."""
+        assert book.refused is not None
+        where = book.refused.where or ""
+        for i, answer in enumerate(book.answers()):
+            if where.startswith(f"calls[{i}]."):
+                self._ledger.refuse(answer.call.site, book.refused.message)
+
+
+class CallSite(Protocol):
+    """Where a model call sits in the framework's objects."""
+
+    def replan(self, scope: Scope, request: Mapping[str, Any]) -> bool:
+        """`request` is about to go out unplanned: plan it and what follows from it; whether a plan was sent."""
+
+
+# The scope and the call site of the running code. Context variables, as these follow the app's threads and tasks.
+SCOPE: ContextVar[Scope | None] = ContextVar("parrot_scope", default=None)
+SITE: ContextVar[CallSite | None] = ContextVar("parrot_site", default=None)
