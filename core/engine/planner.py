@@ -146,12 +146,14 @@ class Planner:
         it waits, so that a cold fan-out fills its shared prefix once."""
         if self._tree is None:
             return False
-        wanted = found + BLOCK_SIZE  # less is not worth a wait
+        most = len(sequence.tokens) - 1
         for leader in self.running:
-            if leader.long == sequence.long and leader.pending > 1 and wanted < len(sequence.tokens):
-                shared = min(common(leader.tokens, sequence.tokens), len(sequence.tokens) - 1)
-                if shared >= wanted:
-                    return True
+            if found >= most or leader.long != sequence.long or leader.pending == 1:
+                continue
+            gain = min(common(leader.tokens, sequence.tokens), most) - found
+            # A few tokens are worth one step's wait, and not more.
+            if gain >= BLOCK_SIZE or (gain > 0 and leader.pending <= self._budget):
+                return True
         return False
 
     def _extend(self, sequence: Sequence, count: int, reserve: int = 0) -> bool:

@@ -54,8 +54,8 @@ class TextModel:
 class TextStream:
     """The text of one answer. `push` and `finish` return what may be shown now; together they are `text`.
 
-    No half of a character is shown, nor a beginning of a stop string that may yet complete; text ends before the
-    stop string that comes first.
+    No half of a character is shown, nor a beginning of a stop string that may yet complete. Text ends before the stop
+    string that is whole first; of several that are, before the one that begins first.
     """
 
     def __init__(self, decode: Callable[[Sequence[int]], str], stop: Sequence[str]) -> None:

@@ -50,7 +50,7 @@ def test_bits(tiny, bench, ask, family, shape):
     chunked.run(*map(ask, PROMPTS))
     check(chunked)
 
-    cramped = bench(path, deterministic=True, kv_tokens=256, chunk=64)
+    cramped = bench(path, deterministic=True, kv_tokens=192, chunk=64)
     cramped.run(*map(ask, PROMPTS))
     check(cramped)
 
