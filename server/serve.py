@@ -24,6 +24,9 @@ from semantic_parrot.server.app import create_app
 #: Seconds that open requests have to end once the engines are closed.
 SHUTDOWN_SECONDS = 3
 
+#: Longer than clients keep an idle connection (httpx: 5 s): else they may write to one that is just being closed.
+KEEP_ALIVE_SECONDS = 75
+
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
@@ -188,6 +191,7 @@ async def _run(options: ServeOptions, sock: socket.socket, runtime: Runtime) -> 
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
     model = runtime.engines[0].model.names[0]
     server = Server(config, runtime, lambda: _announce(url_of(sock), model, machine=options.announce))
