@@ -66,14 +66,12 @@ class Book:
                     return answer
         return None
 
-    def held(self, key: str, skip: set[int]) -> Answer | None:
-        """An answer to `key` that is still free and not (by id) in `skip`, without taking it."""
-        with self._lock:
-            for answer in self._answers.values():
-                free = not answer.taken and not isinstance(answer.outcome, Lost)
-                if answer.key == key and free and id(answer) not in skip:
-                    return answer
-        return None
+    def reserve(self, variable: str | None) -> Answer | None:
+        """The answer that makes `variable`, if this program does, for the caller alone."""
+        answer = None if variable is None else self._answers.get(variable)
+        if answer is not None:
+            answer.taken = True
+        return answer
 
     def answers(self) -> Sequence[Answer]:
         return tuple(self._answers.values())

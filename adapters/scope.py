@@ -32,21 +32,22 @@ class Scope:
         self._books: list[Book] = []
         self._covered: Counter[int] = Counter()
 
-    def submit(self, plan: Plan) -> bool:
-        """Send what of `plan` is worth it; whether anything was."""
-        sent = False
+    def submit(self, plan: Plan, reserved: str | None = None) -> Answer | None:
+        """Send what of `plan` is worth it. The answer that makes the variable `reserved` is the caller's, if sent."""
+        mine = None
         for endpoint, calls in plan.submissions():
             if endpoint in self._courier.strangers:
                 continue
             book = Book(endpoint, calls, program_of(calls, streaming=self.streaming))
             with self._lock:
                 if self.closed:
-                    return sent
+                    return mine
+                # Taken before anybody else can see it: another thread may be about to send the same request.
+                mine = book.reserve(reserved) or mine
                 self._books.append(book)
             self._courier.submit(book)
             self._statistics.add(programs=1, calls_planned=len(calls))
-            sent = True
-        return sent
+        return mine
 
     def claim(self, endpoint: Endpoint, key: str) -> Answer | None:
         """The answer to the request that `key` names, for the caller alone; or None."""
@@ -109,8 +110,8 @@ class Scope:
 class CallSite(Protocol):
     """Where a model call sits in the framework's objects."""
 
-    def replan(self, scope: Scope, request: Mapping[str, Any]) -> bool:
-        """`request` is about to go out unplanned: plan it and what follows from it; whether a plan was sent."""
+    def replan(self, scope: Scope, request: Mapping[str, Any]) -> Answer | None:
+        """`request` is about to go out unplanned: plan it and what follows. Its answer, if a plan was sent."""
 
 
 # The scope and the call site of the running code. Context variables, as these follow the app's threads and tasks.

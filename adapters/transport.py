@@ -46,8 +46,8 @@ def _claim(endpoint: Endpoint, request: Any) -> tuple[Answer, Mapping[str, Any]]
     key = content_key(body)
     answer = scope.claim(endpoint, key)
     site = SITE.get()
-    if answer is None and site is not None and site.replan(scope, body):
-        answer = scope.claim(endpoint, key)
+    if answer is None and site is not None:
+        answer = site.replan(scope, body)
     scope.count(claimed=answer is not None)
     return None if answer is None else (answer, body)
 

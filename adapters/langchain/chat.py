@@ -17,7 +17,7 @@ from semantic_parrot.adapters.embedded import EmbeddedOptions
 from semantic_parrot.adapters.endpoint import EMBEDDED_URL, NO_KEY, Endpoint, is_embedded, pairs, resolve_base_url
 from semantic_parrot.adapters.langchain import instrument
 from semantic_parrot.adapters.langchain.frames import FRAME, position_of
-from semantic_parrot.adapters.langchain.lower import Kwargs
+from semantic_parrot.adapters.langchain.lower import Kwargs, LowerableModel
 from semantic_parrot.adapters.langchain.planner import PLANNER, ModelSite
 from semantic_parrot.adapters.langchain.values import Cut
 from semantic_parrot.adapters.plan import Plan, Site
@@ -38,7 +38,7 @@ REQUEST_BUILDING = (
 )
 
 
-class ChatParrot(ChatOpenAI):
+class ChatParrot(ChatOpenAI, LowerableModel):
     """`ChatOpenAI` for a Parrot server: it takes every argument of that class, and chains that contain it run as one
     program on the server.
 
@@ -79,7 +79,6 @@ class ChatParrot(ChatOpenAI):
         return self._endpoint
 
     def parrot_obstacle(self) -> str | None:
-        """Why no call of this model can be planned, or None."""
         for name in REQUEST_BUILDING:
             if getattr(type(self), name) is not getattr(ChatParrot, name):
                 return f"{type(self).__name__} overrides {name}"
@@ -94,7 +93,6 @@ class ChatParrot(ChatOpenAI):
         return None
 
     def parrot_request(self, given: Any, kwargs: Kwargs, plan: Plan, site: Site) -> dict[str, Any]:
-        """The request that calling the model with `given` would send, as a template. Raises Cut."""
         obstacle = self.parrot_obstacle() or PLANNER.ledger.reason(site)
         if obstacle is not None:
             raise Cut(obstacle)

@@ -6,8 +6,9 @@ after it waits until the app has made it.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from langchain_core.language_models import chat_models
 from langchain_core.output_parsers import StrOutputParser
@@ -42,13 +43,19 @@ from semantic_parrot.adapters.plan import Plan, Site
 Kwargs = Mapping[str, Any]
 
 
-@runtime_checkable
-class LowerableModel(Protocol):
-    """A model whose calls can be planned."""
+class LowerableModel(ABC):
+    """A model whose calls can be planned. A base class and no Protocol: a binding has all attributes of its model."""
 
     @property
-    def parrot_endpoint(self) -> Endpoint: ...
+    @abstractmethod
+    def parrot_endpoint(self) -> Endpoint:
+        """The server that its calls go to."""
 
+    @abstractmethod
+    def parrot_obstacle(self) -> str | None:
+        """Why no call of this model can be planned, or None."""
+
+    @abstractmethod
     def parrot_request(self, given: Any, kwargs: Kwargs, plan: Plan, site: Site) -> dict[str, Any]:
         """The body of the request that calling it with `given` (messages or a text, which may hold marks) would send,
         with templates. Raises Cut."""

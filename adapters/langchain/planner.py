@@ -14,6 +14,7 @@ from langchain_core.runnables import RunnableBranch, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase, RunnableEachBase, RunnableParallel, RunnableSequence
 from langchain_core.runnables.passthrough import RunnableAssign
 
+from semantic_parrot.adapters.answers import Answer
 from semantic_parrot.adapters.courier import COURIERS
 from semantic_parrot.adapters.langchain.frames import FRAME, Frame, continue_after, position_of
 from semantic_parrot.adapters.langchain.lower import LowerableModel, Lowering
@@ -77,7 +78,7 @@ class ModelSite:
     frame: Frame
     position: int | None
 
-    def replan(self, scope: Scope, request: Mapping[str, Any]) -> bool:
+    def replan(self, scope: Scope, request: Mapping[str, Any]) -> Answer | None:
         with self.planner.guarded():
             low = self.planner.lowering()
             site = self.planner.names.name(self.frame.runnable, self.position)
@@ -85,10 +86,11 @@ class ModelSite:
             variable = low.plan.add(body, self.model.parrot_endpoint, site)
             if self.model.parrot_obstacle() is None and self.planner.ledger.reason(site) is None:
                 continue_after(low, self.frame, self.position, Answered(variable))
-                if scope.submit(low.plan):
+                answer = scope.submit(low.plan, reserved=variable)
+                if answer is not None:
                     scope.cover(low.plan.covered)
-                    return True
-        return False
+                return answer
+        return None
 
 
 # The planner of this process: what it counts and learns is about the process. `disabled()` sets the other variable.
@@ -125,10 +127,15 @@ def _find(runnable: Any, depth: int) -> bool:
         return True
     if depth > 40:
         return False
+    return any(_find(child, depth + 1) for child in children_of(runnable))
+
+
+def children_of(runnable: Any) -> Sequence[Any]:
+    """The runnables that `runnable` is composed of, where LangChain's own classes tell."""
     for kind, children in _CHILDREN:
         if isinstance(runnable, kind):
-            return any(_find(child, depth + 1) for child in children(runnable))
-    return False
+            return children(runnable)
+    return ()
 
 
 def enabled() -> bool:
