@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -20,6 +21,7 @@ import uvicorn
 from semantic_parrot.core.engines.protocol import Engine, ModelLoadError
 from semantic_parrot.core.runtime import Runtime
 from semantic_parrot.server.app import create_app
+from semantic_parrot.server.listener import Protocol, Server, StartError, bind, cannot_listen, url_of
 
 #: Seconds that open requests have to end once the engines are closed.
 SHUTDOWN_SECONDS = 3
@@ -41,36 +43,6 @@ class ServeOptions:
     prefix_cache: bool = True
     announce: bool = False
     exit_with_parent: bool = False
-
-
-class StartError(Exception):
-    """The server can't start. The message is one line for the user."""
-
-
-class Server(uvicorn.Server):
-    """uvicorn, told when it is up, without its signals, and ending open requests before it waits for them."""
-
-    def __init__(self, config: uvicorn.Config, runtime: Runtime, up: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._runtime = runtime
-        self._up = up
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        # uvicorn raises the signal again once it has shut down, so that a clean end looks like a crash.
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._up()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for server in self.servers:
-            server.close()
-        # Cancelled runs and closed engines give every open request its end; only then is there nothing to wait for.
-        closing = asyncio.create_task(self._runtime.close())
-        await super().shutdown(sockets)
-        await closing
 
 
 def model_names(model: str | None) -> tuple[str, tuple[str, ...]]:
@@ -100,34 +72,6 @@ def native_engines(options: ServeOptions) -> list[Engine]:
         )
         for i in range(options.engines)
     ]
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A socket that holds the port but takes no connection yet: no client waits on a model that is still loading."""
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        sock = socket.socket(family, kind, proto)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            # Accepted sockets inherit it. Without it a second small write waits 40 ms for the client's late ACK.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.bind(address)
-        except OSError:
-            sock.close()
-            raise
-    except OSError as error:
-        raise _cannot_listen(host, port, error) from None
-    return sock
-
-
-def _cannot_listen(host: str, port: int, error: OSError) -> StartError:
-    return StartError(f"cannot listen on {host} port {port}: {error.strerror or error}")
-
-
-def url_of(sock: socket.socket) -> str:
-    host, port = sock.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
 
 
 def _announce(url: str, model: str, *, machine: bool) -> None:
@@ -184,12 +128,13 @@ async def _run(options: ServeOptions, sock: socket.socket, runtime: Runtime) -> 
         sock.listen()
     except OSError as error:  # another server bound the port beside us and was the first to listen
         await runtime.close()
-        raise _cannot_listen(options.host, options.port, error) from None
+        raise cannot_listen(options.host, options.port, error) from None
     config = uvicorn.Config(
         create_app(runtime),
         lifespan="off",  # the runtime is started here, where a model that can't be loaded is one line
         log_level="warning",
         access_log=False,
+        http=Protocol,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
@@ -203,6 +148,7 @@ async def _run(options: ServeOptions, sock: socket.socket, runtime: Runtime) -> 
 
 def serve(options: ServeOptions, build: Callable[[ServeOptions], Sequence[Engine]] = native_engines) -> int:
     """Serve, with the engines that `build` makes, until a signal; the process's exit code."""
+    logging.basicConfig(level=logging.WARNING, format="parrot: %(levelname)s: %(message)s")
     try:
         with contextlib.closing(bind(options.host, options.port)) as sock:
             asyncio.run(_run(options, sock, Runtime(build(options))))

@@ -173,13 +173,13 @@ def test_fifty_megabytes_are_refused(site, route, chunked):
     nothing_ran(site)
 
 
-def _answer(site: Any, head: bytes) -> bytes:
+def _answer(site: Any, head: bytes, until: bytes = b"body_too_large") -> bytes:
     """What the server says to the head of a request whose body never comes."""
     host, port = site.server.base.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as sock:
         sock.sendall(head)
         answer = b""
-        while b"body_too_large" not in answer:
+        while until not in answer:
             more = sock.recv(65536)
             assert more, answer
             answer += more
@@ -196,6 +196,16 @@ def test_a_chunked_body_is_refused_as_soon_as_it_is_too_large(site):
     head = b"POST /v1/runs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunk = b"f4300\r\n" + b"x" * 0xF4300 + b"\r\n"
     assert _answer(site, head + chunk).startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.parametrize(
+    "head", [b"nonsense\r\n\r\n", b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01\x02\x00\x01"]
+)
+def test_what_is_no_http_gets_a_typed_error_too(site, head):
+    answer = _answer(site, head + b"\r\n" * 2, until=b"invalid_request_error")
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"application/json" in answer
+    nothing_ran(site)
 
 
 def test_a_body_of_exactly_the_limit_is_read(site):

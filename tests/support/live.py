@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from semantic_parrot.core.runtime import Runtime
 from semantic_parrot.server.app import create_app
-from semantic_parrot.server.serve import bind
+from semantic_parrot.server.listener import Protocol, bind
 from semantic_parrot.server.service import Settings
 
 
@@ -132,6 +132,7 @@ class LocalServer(_Server):
         self.runtime = runtime
         config = uvicorn.Config(
             create_app(runtime, settings),
+            http=Protocol,
             lifespan="on",
             log_config=None,
             access_log=False,
