@@ -90,6 +90,7 @@ class NativeEngine:
         self._model: ModelInfo | None = None
         self._child: _Child | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._up_again = asyncio.Event()
         self._ids = itertools.count(1)
         self._latest = Stats()
         self._before = Stats()  # counters of the processes that died, as last reported
@@ -108,6 +109,12 @@ class NativeEngine:
     def pid(self) -> int | None:
         """Of the engine's process, while there is one."""
         return self._child.pid if self._child is not None and self._child.alive else None
+
+    async def recovered(self) -> None:
+        """Returns once the engine is healthy (at once, if it is)."""
+        while not self.healthy:
+            self._up_again.clear()
+            await self._up_again.wait()
 
     async def start(self) -> None:
         self._child, context = await _spawn(self._options)
@@ -187,6 +194,7 @@ class NativeEngine:
                 try:
                     self._child, _ = await _spawn(self._options)
                     failures = 0
+                    self._up_again.set()
                 except ModelLoadError as error:
                     failures += 1
                     logger.error("engine %s can't be restarted: %s", self.name, error)

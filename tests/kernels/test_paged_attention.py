@@ -13,6 +13,11 @@ CPU = torch.device("cpu")
 SIZE = 16
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
 class Step:
     """Sequences of `contexts` tokens of which the last `rows` are in the step, in shuffled blocks."""
 
@@ -49,9 +54,9 @@ class Step:
             for i in range(s.rows):
                 p = s.context - s.rows + i
                 low = 0 if window is None else max(0, p - window + 1)
-                for h in range(self.query.shape[1]):
-                    score = k[h // group, low : p + 1] @ self.query[0, h, s.start + i] * self.dim**-0.5
-                    out[0, s.start + i, h] = score.softmax(0) @ v[h // group, low : p + 1]
+                q = self.query[0, :, s.start + i].view(self.kv_heads, group, self.dim)
+                score = q @ k[:, low : p + 1].transpose(1, 2) * self.dim**-0.5
+                out[0, s.start + i] = (score.softmax(-1) @ v[:, low : p + 1]).flatten(0, 1)
         return out
 
 

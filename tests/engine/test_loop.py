@@ -1,0 +1,152 @@
+"""Requests through the loop: limits, ends, errors of one request only, cancellation, timings, counters."""
+
+from __future__ import annotations
+
+import pytest
+from tiny_models import CONTEXT
+
+from semantic_parrot.core.request import Message
+
+LINE = "The harbour master wrote down each ship, its cargo and the hour at which it left the quay. "
+
+
+@pytest.fixture
+def b(tiny, bench):
+    return bench(tiny("llama"), deterministic=True)
+
+
+def test_deltas_add_up_to_the_text(b, ask):
+    done = b.run(*(ask(LINE + str(n), 60) for n in range(4)))
+    for id, d in enumerate(done, 1):
+        assert "".join(b.deltas[id]) == d.text
+        assert len(b.deltas[id]) > 10
+        assert d.reason == "length"
+        assert d.usage.completion == 60
+        prompt = d.usage.prompt
+        assert d.text == b.loop.text.decode(b.tokens(id)[prompt:])
+
+
+def test_stop_string_across_tokens(b, ask):
+    whole = b.run(ask(LINE, 60))[0]
+    for start in (3, 11, 20):
+        stop = whole.text[start : start + 6]
+        d = b.run(ask(LINE, 60, stop=(stop, "never this")))[0]
+        assert d.text == whole.text[: whole.text.index(stop)]
+        assert d.reason == "stop"
+        assert d.usage.completion < 60
+        assert "".join(b.deltas[b.ids]) == d.text if d.text else b.ids not in b.deltas
+
+
+def test_eos(b, ask):
+    free = b.run(ask(LINE, 40))[0]
+    generated = b.tokens(1)[free.usage.prompt :]
+    b.loop._eos = frozenset({generated[10]})
+    first = generated.index(generated[10])
+    d = b.run(ask(LINE, 40, ignore_eos=False))[0]
+    assert d.reason == "stop"
+    assert d.usage.completion == first + 1
+    assert d.text == b.loop.text.decode(generated[:first])
+    assert b.run(ask(LINE, 40, ignore_eos=True))[0].text == free.text
+
+
+def test_eos_comes_from_the_model_and_its_tokenizer(b):
+    assert b.loop._eos == {2}
+
+
+def test_context(b, ask):
+    fits = ask("x" * 50, None)
+    d = b.run(fits)[0]
+    assert d.reason == "length"
+    assert d.usage.prompt + d.usage.completion == CONTEXT
+
+    exact = CONTEXT - d.usage.prompt
+    assert b.run(ask("x" * 50, exact))[0].usage.completion == exact
+
+
+@pytest.mark.parametrize(
+    ("content", "max_tokens", "code", "says"),
+    [
+        ("", 5, "empty_prompt", "empty"),
+        ((), 5, "empty_prompt", "empty"),
+        ("x" * CONTEXT, None, "context_length_exceeded", f"{CONTEXT} tokens"),
+        ("x" * 50, CONTEXT - 49, "context_length_exceeded", f"50 tokens and max_tokens {CONTEXT - 49}"),
+    ],
+)
+def test_an_error_is_of_one_request_only(b, ask, content, max_tokens, code, says):
+    good = b.submit(ask(LINE, 5))
+    bad = b.submit(ask(content, max_tokens))
+    b.drain()
+    assert b.done[good].usage.completion == 5
+    assert b.failed[bad].code == code
+    assert says in b.failed[bad].message
+
+
+def test_chat_without_a_template(tiny, bench, ask):
+    b = bench(tiny("llama", chat=False))
+    bad = b.submit(ask((Message("user", "Hello"),), 5))
+    assert b.failed[bad].code == "invalid_request"
+    assert b.run(ask("Hello", 5))[0].usage.completion == 5
+
+
+def test_cancel_frees_blocks(b, ask):
+    ids = [b.submit(ask(LINE + str(n), 500)) for n in range(3)]
+    for _ in range(5):
+        b.step()
+    assert b.loop.stats().kv_blocks_used > 0
+    for id in ids:
+        b.loop.cancel(id)
+    assert b.loop.stats().kv_blocks_used == 0
+    assert b.loop.stats().kv_blocks_cached > 0
+    assert not b.loop.busy
+    b.loop.cancel(ids[0])  # again: nothing
+    assert b.run(ask(LINE + "0", 5))[0].usage.cached > 0  # what was computed is not lost
+
+
+def test_cancel_of_one_that_waits(tiny, bench, ask):
+    b = bench(tiny("llama"), max_batch=1)
+    first, second = b.submit(ask("one", 20)), b.submit(ask("two", 20))
+    b.step()
+    assert b.loop.stats().waiting == 1
+    b.loop.cancel(second)
+    b.drain()
+    assert set(b.done) == {first}
+
+
+def test_cancel_of_the_leader_lets_followers_go(tiny, bench, ask):
+    b = bench(tiny("llama"), chunk=16)
+    leader, follower = b.submit(ask(LINE * 3, 5)), b.submit(ask(LINE * 3, 5))
+    b.step()
+    b.step()
+    assert b.loop.stats().waiting == 1
+    b.loop.cancel(leader)
+    b.drain()
+    assert b.done[follower].usage.cached == 32  # what the leader had computed
+
+
+def test_counters(b, ask):
+    done = b.run(*(ask(LINE + str(n % 2), 7) for n in range(4)))
+    stats = b.loop.stats()
+    assert stats.prompt_tokens_computed + stats.prompt_tokens_reused == sum(d.usage.prompt for d in done)
+    assert stats.prompt_tokens_reused == sum(d.usage.cached for d in done) > 0
+    assert stats.generated_tokens == 28
+    assert stats.kv_blocks_used == stats.running == stats.waiting == 0
+    assert stats.steps >= 7
+
+
+def test_timings(b, ask):
+    for d in b.run(*(ask(LINE + str(n), 7) for n in range(3))):
+        assert d.timings.queued >= 0
+        assert d.timings.prefill > 0
+        assert d.timings.decode > 0
+
+
+def test_a_long_prefill_does_not_hold_up_decoding(tiny, bench, ask):
+    b = bench(tiny("llama"), chunk=16)
+    short = b.submit(ask("short", 30))
+    b.step()
+    b.submit(ask(LINE * 6, 2))
+    for _ in range(7):
+        before = len(b.tokens(short))
+        b.step()
+        assert len(b.tokens(short)) == before + 1
+    assert b.loop._planner.running[1].pending > 1  # the other was in prefill all that time

@@ -1,0 +1,152 @@
+"""The engine in its process: crashes, restarts, cancellation, and the end of its parent."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from semantic_parrot.core.engines.native import NativeEngine
+from semantic_parrot.core.engines.protocol import Delta, Done, ModelLoadError
+from semantic_parrot.core.errors import ContextOverflow, EmptyPrompt, EngineFailed
+from semantic_parrot.core.request import Message
+
+
+def engine(path, **options) -> NativeEngine:
+    return NativeEngine(path, names=("tiny",), deterministic=True, threads=1, kv_tokens=8192, **options)
+
+
+@pytest.fixture
+async def native(tiny):
+    e = engine(tiny("llama"))
+    await e.start()
+    yield e
+    await e.close()
+
+
+async def whole(e, request) -> tuple[list[str], Done]:
+    deltas = []
+    async for item in e.generate(request):
+        if isinstance(item, Done):
+            return deltas, item
+        deltas.append(item.text)
+    raise AssertionError("no Done")
+
+
+async def first_delta(stream) -> None:
+    assert isinstance(await anext(stream), Delta)
+
+
+async def test_same_answers_as_in_process(native, tiny, bench, ask):
+    assert native.healthy
+    assert native.model.names == ("tiny",)
+    assert native.model.context == 1024
+    assert psutil.Process(native.pid).cmdline()[0] == "parrot-engine"
+    requests = [ask("Hello", 30), ask((Message("user", "naïve 🦜"),), 30), ask("Hello", 30, temperature=0.8, seed=3)]
+    expected = bench(tiny("llama"), deterministic=True).run(*requests)
+    got = await asyncio.gather(*(whole(native, r) for r in requests))
+    for (deltas, done), other in zip(got, expected, strict=True):
+        assert done.text == other.text == "".join(deltas)
+        assert (done.reason, done.usage.prompt) == (other.reason, other.usage.prompt)
+        assert done.timings.queued >= 0
+
+    assert await native.tokenize("Hello") == bench(tiny("llama")).loop.text.encode("Hello")
+    assert len(await native.tokenize((Message("user", "Hello"),))) > len(await native.tokenize("Hello"))
+    with pytest.raises(EmptyPrompt):
+        await native.tokenize("")
+    with pytest.raises(EmptyPrompt):
+        await whole(native, ask("", 5))
+    with pytest.raises(ContextOverflow, match="1024"):
+        await whole(native, ask("Hello", 5000))
+
+    # Closing the generator cancels: its blocks are free by the time the next command is answered.
+    stream = native.generate(ask("Cancelled", 900))
+    await first_delta(stream)
+    assert (await native.stats()).kv_blocks_used > 0
+    await stream.aclose()
+    stats = await native.stats()
+    assert (stats.kv_blocks_used, stats.running, stats.waiting) == (0, 0, 0)
+
+
+async def test_killed_then_recovered(native, ask):
+    streams = [native.generate(ask(f"{n}", 900)) for n in range(3)]
+    await asyncio.gather(*map(first_delta, streams))
+    steps = (await native.stats()).steps
+    pid = native.pid
+    os.kill(pid, signal.SIGKILL)
+
+    async def rest(stream):
+        async for _ in stream:
+            pass
+
+    ends = await asyncio.wait_for(asyncio.gather(*map(rest, streams), return_exceptions=True), 5)
+    assert all(isinstance(e, EngineFailed) for e in ends)
+    assert not native.healthy
+    with pytest.raises(EngineFailed, match="restarted"):
+        await whole(native, ask("Hello", 5))
+    with pytest.raises(EngineFailed):
+        await native.stats()
+
+    async with asyncio.timeout(60):
+        await native.recovered()
+    assert native.healthy
+    assert native.pid != pid
+    assert (await whole(native, ask("Hello", 5)))[1].usage.completion == 5
+    assert (await native.stats()).steps >= steps + 5  # counters go on counting
+
+
+async def test_close_ends_what_is_in_flight(tiny, ask):
+    e = engine(tiny("llama"))
+    await e.start()
+    process = psutil.Process(e.pid)
+    stream = e.generate(ask("Hello", 900))
+    await first_delta(stream)
+    await e.close()
+    with pytest.raises(EngineFailed):
+        async for _ in stream:
+            pass
+    assert not e.healthy
+    assert not process.is_running()
+
+
+@pytest.mark.parametrize("name", ["nowhere", "."])
+async def test_bad_directory(tmp_path, name):
+    e = engine(tmp_path / name)
+    with pytest.raises(ModelLoadError) as caught:
+        await e.start()
+    assert "\n" not in str(caught.value)
+    assert not e.healthy
+    await e.close()
+
+
+PARENT = """
+import asyncio, sys
+from semantic_parrot.core.engines.native import NativeEngine
+from semantic_parrot.core.request import ModelRequest, Sampling
+
+async def main():
+    e = NativeEngine(sys.argv[1], names=("tiny",), threads=1, kv_tokens=8192)
+    await e.start()
+    stream = e.generate(ModelRequest("m", None, "Hello", Sampling(0.0, 1.0, 0, 1000, (), True)))
+    await anext(stream)
+    assert not {"torch", "transformers"} & set(sys.modules)
+    print(e.pid, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+def test_the_engine_dies_with_its_parent(tiny):
+    with subprocess.Popen([sys.executable, "-c", PARENT, str(tiny("llama"))], stdout=subprocess.PIPE) as parent:
+        try:
+            child = psutil.Process(int(parent.stdout.readline()))
+            assert child.is_running()
+        finally:
+            parent.kill()
+        child.wait(timeout=10)
