@@ -218,7 +218,7 @@ def test_a_body_of_exactly_the_limit_is_read(site):
         ("GET", "/", 404, "not_found"),
         ("GET", "/v1/nothing", 404, "not_found"),
         ("POST", "/v1/runs/", 404, "not_found"),
-        ("GET", "/v1/runs", 405, "method_not_allowed"),
+        ("PUT", "/v1/runs", 405, "method_not_allowed"),
         ("DELETE", "/v1/chat/completions", 405, "method_not_allowed"),
         ("GET", "/v1/runs/run_x", 404, "not_found"),
         ("DELETE", "/v1/runs/run_x", 404, "not_found"),
