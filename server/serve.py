@@ -135,6 +135,8 @@ async def _run(options: ServeOptions, sock: socket.socket, runtime: Runtime) -> 
         log_level="warning",
         access_log=False,
         http=Protocol,
+        proxy_headers=False,
+        server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
@@ -155,4 +157,6 @@ def serve(options: ServeOptions, build: Callable[[ServeOptions], Sequence[Engine
     except (StartError, ModelLoadError) as error:
         print(f"parrot: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # before the loop had its own handler
+        return 130
     return 0
