@@ -103,6 +103,11 @@ class Runtime:
         self._runs[run.id] = run
         return run
 
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """Those under way and those that ended within the grace, oldest first."""
+        return tuple(self._runs.values())
+
     def run(self, run_id: str) -> Run:
         """Raises NotFound: the run never was, or ended longer ago than the grace."""
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
@@ -46,6 +48,16 @@ def routes(service: Service) -> APIRouter:
             up[name] = up.get(name, False) or engine.healthy
         ready = all(up.values())
         return JSONResponse({"status": "ready" if ready else "not ready", "models": up}, 200 if ready else 503)
+
+    if settings.dev:
+
+        @router.post("/reset_prefix_cache")
+        async def reset_prefix_cache(request: Request) -> Response:
+            """Forget every cached prefix that nothing uses, so that a measurement starts cold."""
+            refuse_query(request)
+            refuse_fields(await read_object(request, settings.max_body, optional=True), ())
+            await asyncio.gather(*(engine.forget_prefixes() for engine in runtime.engines))
+            return JSONResponse({"status": "ok"})
 
     @router.get("/metrics")
     async def metrics() -> Response:

@@ -55,6 +55,12 @@ def routes(service: Service) -> APIRouter:
             run.detach()
         return JSONResponse(run.result())
 
+    @router.get("/v1/runs")
+    async def listing(request: Request) -> Response:
+        """The runs that can still be read, oldest first."""
+        refuse_query(request)
+        return JSONResponse({"object": "list", "data": [{"id": r.id, "status": r.status} for r in runtime.runs]})
+
     @router.get("/v1/runs/{run_id}")
     async def state(request: Request, run_id: str) -> Response:
         """What the run has come to; as an event stream if that is what the client accepts."""

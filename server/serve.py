@@ -22,6 +22,7 @@ from semantic_parrot.core.engines.protocol import Engine, ModelLoadError
 from semantic_parrot.core.runtime import Runtime
 from semantic_parrot.server.app import create_app
 from semantic_parrot.server.listener import Protocol, Server, StartError, bind, cannot_listen, url_of
+from semantic_parrot.server.service import Settings
 
 #: Seconds that open requests have to end once the engines are closed.
 SHUTDOWN_SECONDS = 3
@@ -41,6 +42,7 @@ class ServeOptions:
     deterministic: bool = False
     kv_tokens: int | None = None
     prefix_cache: bool = True
+    dev: bool = False
     announce: bool = False
     exit_with_parent: bool = False
 
@@ -130,7 +132,7 @@ async def _run(options: ServeOptions, sock: socket.socket, runtime: Runtime) -> 
         await runtime.close()
         raise cannot_listen(options.host, options.port, error) from None
     config = uvicorn.Config(
-        create_app(runtime),
+        create_app(runtime, Settings(dev=options.dev)),
         lifespan="off",  # the runtime is started here, where a model that can't be loaded is one line
         log_level="warning",
         access_log=False,

@@ -13,10 +13,12 @@ from semantic_parrot.core.runtime import Runtime
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`max_body`: bytes of a request body. `heartbeat`: seconds between the comments that keep a stream open."""
+    """`max_body`: bytes of a request body. `heartbeat`: seconds between the comments that keep a stream open. `dev`:
+    serve also what only measurements should reach."""
 
     max_body: int = 32 * 1024 * 1024
     heartbeat: float = 15.0
+    dev: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,10 @@ class EngineLoop:
         now = time.monotonic()
         return [reply for s, token in zip(sequences, tokens, strict=True) for reply in self._advance(s, token, now)]
 
+    def forget_prefixes(self) -> None:
+        """Free every block that no live sequence holds."""
+        self._planner.forget_prefixes()
+
     def stats(self) -> Stats:
         return Stats(
             prompt_tokens_computed=self._computed,

@@ -69,6 +69,14 @@ class GetStats:
 
 
 @dataclass(frozen=True, slots=True)
+class ForgetPrefixes:
+    """Answered by a Report, as GetStats is."""
+
+    id: int
+    kind: Literal["forget_prefixes"] = "forget_prefixes"
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """The model is loaded; `context` in tokens."""
 
@@ -125,7 +133,7 @@ class Report:
     kind: Literal["report"] = "report"
 
 
-Command = Load | Generate | Cancel | Tokenize | GetStats
+Command = Load | Generate | Cancel | Tokenize | GetStats | ForgetPrefixes
 Reply = Ready | Refused | Text | Finished | Failed | Tokens | Report
 
 

@@ -88,6 +88,11 @@ class Planner:
         else:
             self.waiting.remove(sequence)
 
+    def forget_prefixes(self) -> None:
+        """Drop what is resident and held by no sequence."""
+        if self._tree is not None:
+            self._tree.evict(self._pool.total)
+
     def _decodes(self) -> list[Work]:
         """One token for each sequence past its prefill, and a block to put it in. Out of blocks, the sequence that
         was admitted last is preempted: it waits again, and what the tree lost of it is computed anew."""

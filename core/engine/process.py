@@ -13,6 +13,7 @@ from semantic_parrot.core.engine.messages import (
     Cancel,
     Command,
     Failed,
+    ForgetPrefixes,
     Generate,
     GetStats,
     Load,
@@ -95,6 +96,9 @@ def _serve(channel: Channel) -> int:
             case Cancel(id):
                 engine.cancel(id)
             case GetStats(id):
+                return Report(id, engine.stats())
+            case ForgetPrefixes(id):
+                engine.forget_prefixes()
                 return Report(id, engine.stats())
             case Tokenize(id, content):
                 try:

@@ -21,6 +21,7 @@ from semantic_parrot.core.engine.messages import (
     Command,
     Failed,
     Finished,
+    ForgetPrefixes,
     Generate,
     GetStats,
     Load,
@@ -165,6 +166,10 @@ class NativeEngine:
         counters = {name: getattr(before, name) + getattr(reply.stats, name) for name in _COUNTERS}
         self._latest = replace(reply.stats, **counters)
         return self._latest
+
+    async def forget_prefixes(self) -> None:
+        id = next(self._ids)
+        await self._ask_once(id, ForgetPrefixes(id))
 
     async def _ask_once(self, id: int, command: Command) -> Reply:
         child = self._up()

@@ -98,6 +98,10 @@ class Engine(Protocol):
 
     async def stats(self) -> Stats: ...
 
+    async def forget_prefixes(self) -> None:
+        """Drop every cached prefix that no live sequence holds: for measurements that must start cold."""
+        ...
+
 
 class ModelLoadError(Exception):
     """The model can't be served: a missing, truncated or unsupported directory. The message is one line."""

@@ -53,8 +53,8 @@ async def _serve(host: str, port: int, rtt: float, ready: asyncio.Future[int], s
             return
         try:
             await asyncio.gather(_forward(reader, up_writer, rtt / 2), _forward(up_reader, writer, rtt / 2))
-        except OSError:
-            pass  # one end went away: so does the other
+        except (OSError, asyncio.CancelledError):
+            pass  # one end went away, or the proxy ends: so does the other. Streams log a task that ends cancelled.
         finally:
             for end in (writer, up_writer):
                 end.close()

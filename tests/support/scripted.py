@@ -96,5 +96,8 @@ class ScriptedEngine:
         text = content if isinstance(content, str) else " ".join(m.content for m in content)
         return [len(word) for word in text.split()]
 
+    async def forget_prefixes(self) -> None:
+        pass
+
     async def stats(self) -> Stats:
         return Stats(running=self.running)
