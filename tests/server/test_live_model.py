@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -106,6 +109,23 @@ def test_its_engines_end_with_it(model):
         assert engine.cmdline()[0].startswith("parrot-engine")
         assert server.stop() == 0
         assert not engine.is_running()
+
+
+def test_the_demo_model_is_the_default_and_ctrl_c_ends_everything():
+    with LiveServer() as server:
+        assert server.model == "parrot-demo"
+        (engine,) = psutil.Process(server.pid).children()
+        body = {**render(chat("harbour"), {}), "max_tokens": 1500, "ignore_eos": True, "stream": True}
+        with httpx.stream("POST", f"{server.url}/chat/completions", json=body, timeout=60) as response:
+            lines = response.iter_lines()
+            assert any("content" in line for line in lines)
+            os.killpg(server.pid, signal.SIGINT)  # as a terminal does: the engine's process gets it too
+            *_, error, done = [line for line in lines if line]
+        assert json.loads(error.removeprefix("data: "))["error"]["code"] == "engine_failed"
+        assert done == "data: [DONE]"
+        assert server.wait() == 0
+        assert not engine.is_running()
+        assert "Traceback" not in server.log()
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "unsupported"])

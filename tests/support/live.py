@@ -69,7 +69,12 @@ class LiveServer(_Server):
     def __enter__(self) -> LiveServer:
         self._log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, bufsize=0
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            bufsize=0,
+            start_new_session=True,  # a process group of its own, which a test may interrupt as a terminal would
         )
         self.pid = self.process.pid
         try:
