@@ -73,7 +73,7 @@ def measure(options: DemoOptions, advance: Callable[[str], None]) -> list[Compar
     try:
         server = EmbeddedServer(EmbeddedOptions(options.model, flags=("--deterministic", "--dev")))
     except ParrotError as error:
-        raise DemoError(error.message) from None
+        raise DemoError(error.message.rpartition("parrot: ")[2]) from None  # the server's own line, if it had one
     counters = Server(server.url.removesuffix("/v1"))
     rtt = options.rtt / 1000
     try:
