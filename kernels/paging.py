@@ -61,16 +61,15 @@ class Slots:
     """Where the step's new keys and values go, by number of KV heads (layers of one model may differ in it)."""
 
     def __init__(self, segments: Sequence[Segment], rows: int, block_size: int, device: torch.device) -> None:
-        block = torch.full((rows,), SCRATCH, dtype=torch.int64)
-        offset = torch.zeros(rows, dtype=torch.int64)
+        block = [SCRATCH] * rows
+        offset = [0] * rows
         for s in segments:
-            position = torch.arange(s.context - s.rows, s.context)
-            first = (s.context - s.rows) // block_size
-            table = torch.tensor(s.blocks[first : (s.context - 1) // block_size + 1])
-            block[s.start : s.start + s.rows] = table[position // block_size - first]
-            offset[s.start : s.start + s.rows] = position % block_size
-        self._block = block.to(device)
-        self._offset = offset.to(device)
+            for row, position in zip(
+                range(s.start, s.start + s.rows), range(s.context - s.rows, s.context), strict=True
+            ):
+                block[row] = s.blocks[position // block_size]
+                offset[row] = position % block_size
+        self._block, self._offset = torch.tensor([block, offset]).to(device)
         self._size = block_size
         self._rows: dict[int, Tensor] = {}
 
@@ -84,7 +83,22 @@ class Slots:
             cache.view(-1, dim).index_copy_(0, rows, new.reshape(-1, dim).to(cache.dtype))
 
 
-def gather(cache: Tensor, rows: Tensor) -> Tensor:
-    """The `(block, head)` rows of a cache, copied: [len(rows), block_size * head_dim]."""
-    blocks, heads, size, dim = cache.shape
-    return cache.view(blocks * heads, size * dim).index_select(0, rows)
+class Gather:
+    """Copies `(block, head)` rows of a cache, at each layer into the same memory.
+
+    Fresh memory would cost more than the copy: the system zeroes large pieces each time they are asked for. So the
+    tensor of the call before last is overwritten: good for one key and one value at a time.
+    """
+
+    def __init__(self) -> None:
+        self._buffers: list[Tensor] = []
+
+    def __call__(self, cache: Tensor, rows: Tensor) -> Tensor:
+        """[len(rows), block_size * head_dim]"""
+        blocks, heads, size, dim = cache.shape
+        shape = (len(rows), size * dim)
+        buffer = self._buffers.pop(0) if len(self._buffers) == 2 else cache.new_empty(shape)
+        if buffer.shape != shape or buffer.dtype != cache.dtype:
+            buffer = cache.new_empty(shape)
+        self._buffers.append(buffer)
+        return torch.index_select(cache.view(blocks * heads, size * dim), 0, rows, out=buffer)

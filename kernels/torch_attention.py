@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from semantic_parrot.kernels.paging import SCRATCH, Segment, Slots, gather
+from semantic_parrot.kernels.paging import SCRATCH, Gather, Segment, Slots
 
 
 def plan(segments: Sequence[Segment], rows: int, block_size: int, device: torch.device) -> TorchPlan:
@@ -101,6 +101,7 @@ class _Group:
     blocks: Tensor  # [sequences, blocks of the longest]
     positions: Tensor  # [sequences, rows]
     block_size: int
+    _gather: Gather = field(default_factory=Gather)
     _rows: dict[int, Tensor] = field(default_factory=dict)
     _masks: dict[tuple[int | None, torch.dtype], Tensor] = field(default_factory=dict)
 
@@ -111,7 +112,7 @@ class _Group:
         if rows is None:
             head = torch.arange(heads, device=self.blocks.device)[:, None, None]
             rows = self._rows[heads] = (self.blocks * heads + head).flatten()
-        return gather(cache, rows).view(heads, self.sequences, -1, cache.shape[3])
+        return self._gather(cache, rows).view(heads, self.sequences, -1, cache.shape[3])
 
     def mask(self, window: int | None, dtype: torch.dtype) -> Tensor:
         """What each row may not see, as -inf: [1, sequences, rows, tokens]."""

@@ -37,7 +37,7 @@ from semantic_parrot.core.engine.messages import (
     encode_commands,
 )
 from semantic_parrot.core.engines.protocol import Delta, Done, ModelInfo, ModelLoadError, Stats
-from semantic_parrot.core.errors import EngineFailed, from_code
+from semantic_parrot.core.errors import EngineFailed, InvalidRequest, from_code
 from semantic_parrot.core.request import Message, ModelRequest
 
 logger = logging.getLogger(__name__)
@@ -222,8 +222,10 @@ class _Child:
 
     def ask(self, id: int, command: Command) -> asyncio.Queue[Reply]:
         """Send a command; its replies come on the queue, a Failed if the process dies first."""
+        line = _encode(command)
         replies = self._waiting[id] = asyncio.Queue()
-        self.send(command)
+        if self.alive:
+            self._writer.write(line)
         return replies
 
     def forget(self, id: int) -> None:
@@ -231,7 +233,7 @@ class _Child:
 
     def send(self, command: Command) -> None:
         if self.alive:
-            self._writer.write(encode_commands([command]))
+            self._writer.write(_encode(command))
 
     async def reap(self) -> str:
         """How the process ended."""
@@ -240,9 +242,9 @@ class _Child:
 
     async def close(self) -> None:
         """Closing the socket tells the process to end; one that is deep in a step is killed."""
+        self._end("was stopped")
         self._listener.cancel()
         await asyncio.gather(self._listener, return_exceptions=True)
-        self._end("was stopped")
         try:
             await asyncio.wait_for(self._process.wait(), 1.0)
         except TimeoutError:
@@ -276,12 +278,23 @@ class _Child:
             self.ended.set_result(None)
 
 
+def _encode(command: Command) -> bytes:
+    try:
+        return encode_commands([command])
+    except ValueError as error:  # a lone surrogate, which JSON can spell and UTF-8 can't
+        raise InvalidRequest("the text is not valid Unicode: it has a lone surrogate") from error
+
+
 async def _spawn(options: Options) -> tuple[_Child, int]:
     """A process that has loaded the model, and the model's context. Raises ModelLoadError."""
     ours, theirs = socket.socketpair()
     environment = {
         **os.environ,
         "OMP_WAIT_POLICY": "PASSIVE",  # a thread that spins while it waits takes the core from whoever has work
+        # Tensors of a few MiB come and go with each layer: kept by the process, their pages are not zeroed each time.
+        "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+        "MALLOC_TRIM_THRESHOLD_": str(512 << 20),
+        "MALLOC_TOP_PAD_": str(16 << 20),
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_VERBOSITY": "error",
         "TOKENIZERS_PARALLELISM": "false",

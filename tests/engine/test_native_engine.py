@@ -13,7 +13,7 @@ import pytest
 
 from semantic_parrot.core.engines.native import NativeEngine
 from semantic_parrot.core.engines.protocol import Delta, Done, ModelLoadError
-from semantic_parrot.core.errors import ContextOverflow, EmptyPrompt, EngineFailed
+from semantic_parrot.core.errors import ContextOverflow, EmptyPrompt, EngineFailed, InvalidRequest
 from semantic_parrot.core.request import Message
 
 
@@ -61,6 +61,8 @@ async def test_same_answers_as_in_process(native, tiny, bench, ask):
         await native.tokenize("")
     with pytest.raises(EmptyPrompt):
         await whole(native, ask("", 5))
+    with pytest.raises(InvalidRequest, match="surrogate"):
+        await whole(native, ask("\ud800", 5))
     with pytest.raises(ContextOverflow, match="1024"):
         await whole(native, ask("Hello", 5000))
 
