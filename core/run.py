@@ -157,6 +157,11 @@ class Run:
 
     # Reading it.
 
+    @property
+    def last_event(self) -> int:
+        """The number of the newest event."""
+        return len(self._log)
+
     def outputs(self) -> dict[str, str]:
         """The wanted outputs that have a value."""
         return self.session.graph.values(self.program.wanted())

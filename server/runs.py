@@ -67,7 +67,10 @@ def routes(service: Service) -> APIRouter:
         refuse_query(request)
         run = runtime.run(run_id)
         if "text/event-stream" in request.headers.get("accept", ""):
-            return follow(run, _last_event_id(request))
+            after = _last_event_id(request)
+            if after > run.last_event:
+                raise InvalidRequest(f"the run has no event {after} yet", where="Last-Event-ID")
+            return follow(run, after)
         return JSONResponse(run.result())
 
     @router.delete("/v1/runs/{run_id}")

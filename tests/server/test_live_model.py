@@ -57,6 +57,22 @@ def test_a_program_says_what_eager_calls_say(server):
         assert found[outputs[id]] == values[outputs[id]]
 
 
+def test_prefixes_can_be_forgotten_where_the_server_says_so(server, model):
+    assert httpx.post(f"{server.base}/reset_prefix_cache").status_code == 404
+    with LiveServer("--model", str(model), "--dev") as dev:
+
+        def cached() -> int:
+            body = render(chat("Say it"), {})
+            usage = httpx.post(f"{dev.url}/chat/completions", json=body, timeout=60).json()["usage"]
+            return int(usage["prompt_tokens_details"]["cached_tokens"])
+
+        assert cached() == 0
+        assert cached() > 0
+        assert httpx.post(f"{dev.base}/reset_prefix_cache").status_code == 200
+        assert dev.metrics()["parrot_kv_blocks_cached"] == 0
+        assert cached() == 0
+
+
 def test_reuse_and_blocks_are_measured(server):
     body = render(chat("A prompt that is long enough to fill some blocks of the cache. " * 4), {})
     first = httpx.post(f"{server.url}/chat/completions", json=body, timeout=60).json()

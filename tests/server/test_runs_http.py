@@ -97,7 +97,7 @@ def test_reattach_gives_every_event_exactly_once(gated):
     assert gated.http.get(f"/v1/runs/{run}").json()["outputs"] == rest[-1][2]["outputs"]
 
 
-@pytest.mark.parametrize("text", ["x", "-1", "1.5", "²", "9" * 30])
+@pytest.mark.parametrize("text", ["x", "-1", "1.5", "²", "9" * 30, "1000"])
 def test_a_bad_last_event_id_is_refused(gated, text):
     with gated.http.stream("POST", "/v1/runs", json={**PROGRAM, "stream": True}) as response:
         run = next(events(response.iter_lines()))[2]["id"]
@@ -105,6 +105,15 @@ def test_a_bad_last_event_id_is_refused(gated, text):
         refused = gated.http.get(f"/v1/runs/{run}", headers=headers)
     assert refused.status_code == 400
     assert refused.json()["error"]["param"] == "Last-Event-ID"
+
+
+def test_runs_are_listed_while_they_can_be_read(gated):
+    with gated.http.stream("POST", "/v1/runs", json={**PROGRAM, "stream": True}) as response:
+        run = next(events(response.iter_lines()))[2]["id"]
+        listed = gated.http.get("/v1/runs").json()
+        assert listed == {"object": "list", "data": [{"id": run, "status": "running"}]}
+        gated.http.delete(f"/v1/runs/{run}")
+        assert gated.http.get("/v1/runs").json()["data"] == [{"id": run, "status": "cancelled"}]
 
 
 def test_delete_cancels(gated):
