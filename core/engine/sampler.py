@@ -15,11 +15,13 @@ from semantic_parrot.core.request import Sampling
 def sample(logits: Tensor, sampling: Sequence[Sampling], positions: Sequence[int]) -> list[int]:
     """The next token of each row of `logits` [rows, vocabulary]; `positions`: the index that each will have."""
     tokens = logits.argmax(-1)
-    rows = [i for i, s in enumerate(sampling) if s.temperature > 0]
-    if rows:
-        chosen = [sampling[i] for i in rows]
-        noise = [uniform(s.seed, positions[i]) for i, s in zip(rows, chosen, strict=True)]
-        tokens[rows] = _draw(logits[rows], chosen, noise)
+    cut = [i for i, s in enumerate(sampling) if s.temperature > 0 and s.top_p < 1]
+    whole = [i for i, s in enumerate(sampling) if s.temperature > 0 and s.top_p == 1]
+    for rows, draw in ((cut, _draw_top_p), (whole, _draw)):
+        if rows:
+            chosen = [sampling[i] for i in rows]
+            noise = [uniform(s.seed, positions[i]) for i, s in zip(rows, chosen, strict=True)]
+            tokens[rows] = draw(_probability(logits[rows], chosen), chosen, _column(noise, logits))
     return [int(token) for token in tokens.tolist()]
 
 
@@ -29,18 +31,27 @@ def uniform(seed: int, position: int) -> float:
     return (int.from_bytes(digest.digest(), "little") >> 11) * 2.0**-53
 
 
-def _draw(logits: Tensor, sampling: Sequence[Sampling], noise: Sequence[float]) -> Tensor:
-    def column(values: Sequence[float]) -> Tensor:
-        return torch.tensor(values, dtype=torch.float64, device=logits.device)[:, None]
-
+def _probability(logits: Tensor, sampling: Sequence[Sampling]) -> Tensor:
     # Double precision: the noise has 53 bits, and a cumulative sum over a large vocabulary adds up its rounding.
-    scaled = logits.double() / column([s.temperature for s in sampling])
-    probability, token = functional.softmax(scaled, -1).sort(dim=-1, descending=True, stable=True)
+    return functional.softmax(logits.double() / _column([s.temperature for s in sampling], logits), -1)
+
+
+def _draw(probability: Tensor, sampling: Sequence[Sampling], noise: Tensor) -> Tensor:
     mass = probability.cumsum(-1)
+    index = torch.searchsorted(mass, noise * mass[:, -1:], right=True)
+    return index.clamp_max(probability.shape[-1] - 1)[:, 0]
+
+
+def _draw_top_p(probability: Tensor, sampling: Sequence[Sampling], noise: Tensor) -> Tensor:
+    ordered, token = probability.sort(dim=-1, descending=True, stable=True)
+    mass = ordered.cumsum(-1)
     # Top-p keeps the tokens before which less than p has been gathered: always at least one.
-    kept = (mass - probability) < column([s.top_p for s in sampling])
-    total = torch.where(kept, probability, 0.0).sum(-1, keepdim=True)
-    index = torch.searchsorted(mass, column(noise) * total, right=True)
-    index = torch.minimum(index, kept.sum(-1, keepdim=True) - 1)
-    drawn: Tensor = token.gather(-1, index)[:, 0]
+    kept = (mass - ordered) < _column([s.top_p for s in sampling], probability)
+    last = kept.sum(-1, keepdim=True) - 1
+    index = torch.searchsorted(mass, noise * mass.gather(-1, last), right=True)
+    drawn: Tensor = token.gather(-1, torch.minimum(index, last))[:, 0]
     return drawn
+
+
+def _column(values: Sequence[float], like: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64, device=like.device)[:, None]

@@ -299,14 +299,18 @@ async def _spawn(options: Options) -> tuple[_Child, int]:
         "TRANSFORMERS_VERBOSITY": "error",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    with theirs:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "semantic_parrot.core.engine", "--fd", str(theirs.fileno()),
-            pass_fds=(theirs.fileno(),),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            env=environment,
-        )  # fmt: skip
+    try:
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "semantic_parrot.core.engine", "--fd", str(theirs.fileno()),
+                pass_fds=(theirs.fileno(),),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                env=environment,
+            )  # fmt: skip
+    except BaseException:
+        ours.close()
+        raise
     reader, writer = await asyncio.open_connection(sock=ours, limit=_LINE)
     try:
         writer.write(encode_commands([Load(options)]))

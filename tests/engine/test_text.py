@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import cache
 
 import pytest
 from hypothesis import given
@@ -49,9 +50,9 @@ def test_any_tokens_add_up(tokens):
     assert s.text == text.decode(tokens)
 
 
-def _text(made=[]):  # noqa: B006 - hypothesis calls a test many times; the tokenizer is made once
-    made or made.append(TextModel(make_tokenizer()))
-    return made[0]
+@cache
+def _text():
+    return TextModel(make_tokenizer())
 
 
 def test_bytes_that_make_no_character_are_shown_at_the_end(text):
