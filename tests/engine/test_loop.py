@@ -133,6 +133,20 @@ def test_counters(b, ask):
     assert stats.steps >= 7
 
 
+def test_forget_prefixes(b, ask):
+    prompt = b.run(ask(LINE, 7))[0].usage.prompt
+    b.submit(ask(LINE + "More", 20))
+    b.step()
+    b.loop.forget_prefixes()
+    stats = b.loop.stats()
+    assert stats.kv_blocks_cached == 0
+    assert stats.kv_blocks_used > 0  # a live sequence keeps its own
+    b.drain()
+    b.loop.forget_prefixes()
+    assert b.run(ask(LINE, 7))[0].usage.cached == 0
+    assert b.run(ask(LINE, 7))[0].usage.cached == prompt - 1
+
+
 def test_timings(b, ask):
     for d in b.run(*(ask(LINE + str(n), 7) for n in range(3))):
         assert d.timings.queued >= 0

@@ -126,6 +126,20 @@ async def test_bad_directory(tmp_path, name):
     await e.close()
 
 
+async def test_killed_while_it_loads(tiny):
+    e = engine(tiny("llama"))
+    start = asyncio.create_task(e.start())
+    me = psutil.Process()
+    before = set(me.children())
+    while not (new := set(me.children()) - before):
+        await asyncio.sleep(0)
+    for child in new:
+        child.kill()
+    with pytest.raises(ModelLoadError, match="while it loaded"):
+        await start
+    await e.close()
+
+
 PARENT = """
 import asyncio, sys
 from semantic_parrot.core.engines.native import NativeEngine

@@ -1,0 +1,154 @@
+"""The engine's process as the server process sees it: started, spoken to, its end noticed. Loads no torch."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+
+from semantic_parrot.core.engine.messages import (
+    Command,
+    Failed,
+    Load,
+    Options,
+    Ready,
+    Refused,
+    Reply,
+    decode_replies,
+    encode_commands,
+)
+from semantic_parrot.core.engines.protocol import ModelLoadError
+from semantic_parrot.core.errors import EngineFailed, InvalidRequest
+
+logger = logging.getLogger(__name__)
+
+_LINE = 1 << 26  # bytes in a reply line at most: the tokens of a very long text
+
+
+class Child:
+    """One engine process: its socket, and who waits for which reply. `ended` is set once the socket has closed."""
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.pid = process.pid
+        self.alive = True
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._waiting: dict[int, asyncio.Queue[Reply]] = {}
+        self._listener = asyncio.create_task(self._listen(), name=f"listener of engine process {process.pid}")
+
+    def ask(self, id: int, command: Command) -> asyncio.Queue[Reply]:
+        """Send a command; its replies come on the queue, a Failed if the process dies first."""
+        line = _encode(command)
+        replies = self._waiting[id] = asyncio.Queue()
+        if self.alive:
+            self._writer.write(line)
+        return replies
+
+    def forget(self, id: int) -> None:
+        self._waiting.pop(id, None)
+
+    def send(self, command: Command) -> None:
+        if self.alive:
+            self._writer.write(_encode(command))
+
+    async def reap(self) -> str:
+        """How the process ended."""
+        code = await self._process.wait()
+        return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+    async def close(self) -> None:
+        """Closing the socket tells the process to end; one that is deep in a step is killed."""
+        self._end("was stopped")
+        self._listener.cancel()
+        await asyncio.gather(self._listener, return_exceptions=True)
+        try:
+            await asyncio.wait_for(self._process.wait(), 1.0)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
+    async def _listen(self) -> None:
+        try:
+            while line := await self._reader.readline():
+                for reply in decode_replies(line):
+                    assert not isinstance(reply, Ready | Refused)
+                    queue = self._waiting.get(reply.id)
+                    if queue is not None:  # else it was cancelled while the reply was on its way
+                        queue.put_nowait(reply)
+        except ConnectionError:
+            pass
+        except Exception:
+            logger.exception("engine process %d sent what can't be read", self.pid)
+            self._process.kill()
+        finally:
+            self._end("died")
+
+    def _end(self, how: str) -> None:
+        if not self.alive:
+            return
+        self.alive = False
+        self._writer.close()
+        for id, queue in self._waiting.items():
+            queue.put_nowait(Failed(id, EngineFailed.code, f"the engine process {how} while it had the request"))
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+
+def _encode(command: Command) -> bytes:
+    try:
+        return encode_commands([command])
+    except ValueError as error:  # a lone surrogate, which JSON can spell and UTF-8 can't
+        raise InvalidRequest("the text is not valid Unicode: it has a lone surrogate") from error
+
+
+async def spawn(options: Options) -> tuple[Child, int]:
+    """A process that has loaded the model, and the model's context. Raises ModelLoadError."""
+    ours, theirs = socket.socketpair()
+    environment = {
+        **os.environ,
+        "OMP_WAIT_POLICY": "PASSIVE",  # a thread that spins while it waits takes the core from whoever has work
+        # Tensors of a few MiB come and go with each layer: kept by the process, their pages are not zeroed each time.
+        "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+        "MALLOC_TRIM_THRESHOLD_": str(512 << 20),
+        "MALLOC_TOP_PAD_": str(16 << 20),
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    try:
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "semantic_parrot.core.engine", "--fd", str(theirs.fileno()),
+                pass_fds=(theirs.fileno(),),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                env=environment,
+            )  # fmt: skip
+    except BaseException:
+        ours.close()
+        raise
+    reader, writer = await asyncio.open_connection(sock=ours, limit=_LINE)
+    try:
+        writer.write(encode_commands([Load(options)]))
+        line = await reader.readline()
+        (reply,) = decode_replies(line) if line else (None,)
+        if isinstance(reply, Ready):
+            return Child(process, reader, writer), reply.context
+    except ConnectionError:
+        reply = None
+    except asyncio.CancelledError:
+        process.kill()
+        writer.close()
+        await process.wait()
+        raise
+    writer.close()
+    code = await process.wait()
+    if isinstance(reply, Refused):
+        raise ModelLoadError(reply.message)
+    raise ModelLoadError(f"the engine process ended with code {code} while it loaded {options.model_dir}")
