@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +54,7 @@ class Answer:
     confirmed: bool = False
     deltas: list[str] = field(default_factory=list)
     outcome: Outcome | None = None
+    on_abandon: Callable[[], None] | None = None
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = field(default_factory=list)
 
@@ -90,6 +92,12 @@ class Answer:
                 loop.call_soon_threadsafe(_wake, future)
 
     # The app's side.
+
+    def abandon(self) -> None:
+        """The taker reads no further. With garbage collection this may come long after its scope was closed."""
+        self.abandoned = True
+        if self.on_abandon is not None:
+            self.on_abandon()
 
     def ready(self, seen: int | None) -> bool:
         """Whether there is an outcome, or (unless `seen` is None) more than `seen` deltas of a confirmed request."""

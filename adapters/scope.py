@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Protocol
 
 from semantic_parrot.adapters.answers import Answer
@@ -97,6 +98,9 @@ class Scope:
             )
             if unclaimed:
                 self._courier.release(book)
+            for answer in book.answers():
+                if answer.taken and answer.outcome is None:
+                    answer.on_abandon = partial(self._courier.release, book)
 
     def _refuse(self, book: Book) -> None:
         """Never again plan the call because of which the server refused the program, if it named one."""

@@ -9,7 +9,8 @@ import asyncio
 import json
 import os
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, closing
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ import openai
 from semantic_parrot.adapters.answers import Answer, Failed, Finished
 from semantic_parrot.adapters.endpoint import NO_KEY, Endpoint
 from semantic_parrot.adapters.replay import AnswerLost, StreamReplay, to_json
+from semantic_parrot.adapters.resume import Diverged, Rest, can_resume
 from semantic_parrot.adapters.scope import SCOPE, SITE
 from semantic_parrot.core.wire import content_key
 
@@ -73,43 +75,72 @@ STREAM_TYPE = {"content-type": "text/event-stream"}
 
 
 class _Stream(http.SyncByteStream, http.AsyncByteStream):
-    """The body of a replayed stream. What was lost on the way breaks off as a dead connection does."""
+    """The body of a replayed stream. If the answer is lost on the way, `again` makes the call as an ordinary one; if
+    that can't give the same text, the body breaks off as a dead connection does."""
 
-    def __init__(self, replay: StreamReplay, request: Any) -> None:
+    def __init__(
+        self, replay: StreamReplay, request: Any, body: Mapping[str, Any], again: Callable[[Any], Any]
+    ) -> None:
         self._replay = replay
         self._request = request
+        self._body = body
+        self._again = again
 
-    def _advance(self) -> bytes:
-        try:
-            return self._replay.advance()
-        except AnswerLost as error:
-            raise http.RemoteProtocolError(str(error), request=self._request) from error
+    def _rest(self, error: AnswerLost) -> Rest:
+        if not can_resume(self._body):
+            raise self._broken(error)
+        self._replay.done = True
+        return Rest(error.text)
+
+    def _broken(self, error: Exception) -> Exception:
+        broken: Exception = http.RemoteProtocolError(str(error), request=self._request)
+        return broken
 
     def _late(self) -> Exception:
-        error: Exception = http.ReadTimeout("no more of the answer came in time", request=self._request)
-        return error
+        late: Exception = http.ReadTimeout("no more of the answer came in time", request=self._request)
+        return late
 
     def __iter__(self) -> Iterator[bytes]:
-        while True:
-            if block := self._advance():
-                yield block
-            if self._replay.done:
-                return
-            if not self._replay.answer.wait(self._replay.seen, _patience(self._request)):
-                raise self._late()
+        try:
+            while True:
+                if block := self._replay.advance():
+                    yield block
+                if self._replay.done:
+                    return
+                if not self._replay.answer.wait(self._replay.seen, _patience(self._request)):
+                    raise self._late()
+        except AnswerLost as error:
+            rest = self._rest(error)
+        with closing(self._again(self._request)) as response:
+            try:
+                for line in response.iter_lines():
+                    if block := rest.feed(line):
+                        yield block
+            except Diverged as error:
+                raise self._broken(error) from None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        while True:
-            if block := self._advance():
-                yield block
-            if self._replay.done:
-                return
-            if not await self._replay.answer.wait_async(self._replay.seen, _patience(self._request)):
-                raise self._late()
+        try:
+            while True:
+                if block := self._replay.advance():
+                    yield block
+                if self._replay.done:
+                    return
+                if not await self._replay.answer.wait_async(self._replay.seen, _patience(self._request)):
+                    raise self._late()
+        except AnswerLost as error:
+            rest = self._rest(error)
+        async with aclosing(await self._again(self._request)) as response:
+            try:
+                async for line in response.aiter_lines():
+                    if block := rest.feed(line):
+                        yield block
+            except Diverged as error:
+                raise self._broken(error) from None
 
     def close(self) -> None:
         if not self._replay.done:
-            self._replay.answer.abandoned = True
+            self._replay.answer.abandon()
 
     async def aclose(self) -> None:
         self.close()
@@ -164,10 +195,15 @@ class ClaimingTransport(_Transport, http.BaseTransport):
                 raise self._too_late(request)
             replay = self._streamed(answer, body)
             if replay is not None:
-                return http.Response(200, stream=_Stream(replay, request), headers=STREAM_TYPE, request=request)
+                stream = _Stream(replay, request, body, self._send)
+                return http.Response(200, stream=stream, headers=STREAM_TYPE, request=request)
             response = _whole(answer, request)
             if response is not None:
                 return response
+        return self._send(request)
+
+    def _send(self, request: Any) -> Any:
+        """The ordinary way."""
         self._prepare(request, self._endpoint.url())
         if self._pid != os.getpid():
             self._pid, self._inner = os.getpid(), http.HTTPTransport(limits=LIMITS)
@@ -198,10 +234,15 @@ class AsyncClaimingTransport(_Transport, http.AsyncBaseTransport):
                 raise self._too_late(request)
             replay = self._streamed(answer, body)
             if replay is not None:
-                return http.Response(200, stream=_Stream(replay, request), headers=STREAM_TYPE, request=request)
+                stream = _Stream(replay, request, body, self._send)
+                return http.Response(200, stream=stream, headers=STREAM_TYPE, request=request)
             response = _whole(answer, request)
             if response is not None:
                 return response
+        return await self._send(request)
+
+    async def _send(self, request: Any) -> Any:
+        """The ordinary way."""
         embedded = self._endpoint.embedded is not None
         self._prepare(request, await asyncio.to_thread(self._endpoint.url) if embedded else "")
         return await (await self._of_this_loop()).handle_async_request(request)

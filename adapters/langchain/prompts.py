@@ -20,7 +20,17 @@ from langchain_core.prompts import (
     SystemMessagePromptTemplate,
 )
 
-from semantic_parrot.adapters.langchain.values import Cut, Fields, Known, Prompt, Text, Value, constant, formatted
+from semantic_parrot.adapters.langchain.values import (
+    Answered,
+    Cut,
+    Fields,
+    Known,
+    Prompt,
+    Text,
+    Value,
+    constant,
+    formatted,
+)
 from semantic_parrot.adapters.marks import Marks
 
 _MESSAGE_TEMPLATES = (
@@ -33,7 +43,7 @@ _MESSAGE_TEMPLATES = (
 
 def chat_prompt(prompt: ChatPromptTemplate, value: Value, marks: Marks) -> Prompt:
     variables = _variables(prompt, value)
-    rendered = {}
+    rendered: dict[str, object] = {}
     for message in prompt.messages:
         if isinstance(message, BaseMessage):
             _check_type(message, type(message).__module__.startswith("langchain_core.messages"))
@@ -82,22 +92,24 @@ def _partials(prompt: ChatPromptTemplate | PromptTemplate) -> dict[str, Value]:
     return {name: Known(partial) for name, partial in prompt.partial_variables.items()}
 
 
-def _rendered(prompt: PromptTemplate, variables: dict[str, Value], marks: Marks) -> dict[str, str]:
-    """Each variable that `prompt` names, as a string to render it with."""
+def _rendered(prompt: PromptTemplate, variables: dict[str, Value], marks: Marks) -> dict[str, object]:
+    """What to render `prompt` with: each variable that it names, with marks in the place of answers."""
     if prompt.template_format != "f-string":
         raise Cut(f"{prompt.template_format} templates are not lowered")
     variables = {**_partials(prompt), **variables}
-    found = {}
+    found: dict[str, object] = {}
     for _, name, spec, conversion in Formatter().parse(prompt.template):
         if name is None:
             continue
         if name not in variables:
             raise Cut(f"the prompt's variable {name!r} is missing")
-        if spec or conversion:
-            raise Cut(f"{name!r} is formatted with {conversion or spec!r}")
         value = variables[name]
-        if isinstance(value, Text):
-            found[name] = marks.write(value.parts)
+        if not isinstance(value, Text | Answered):
+            found[name] = constant(value)
+        elif spec or conversion:
+            raise Cut(f"{name!r} is formatted with {conversion or spec!r}")
         else:
             found[name] = marks.write(formatted(value))
+        if spec and "{" in spec:
+            raise Cut(f"the format of {name!r} is a variable")
     return found

@@ -35,7 +35,9 @@ class Recorder(BaseCallbackHandler):
         self.everything: list[Any] = []
         self._lock = threading.Lock()
 
-    def _start(self, kind: str, given: Any, run_id: Any, parent_run_id: Any, tags: Any, metadata: Any, more: Any) -> None:
+    def _start(
+        self, kind: str, given: Any, run_id: Any, parent_run_id: Any, tags: Any, metadata: Any, more: Any
+    ) -> None:
         with self._lock:
             self.everything += [given, metadata, more]
             self.runs[run_id] = {
@@ -50,10 +52,30 @@ class Recorder(BaseCallbackHandler):
                 "params": seen(more.get("invocation_params")),
             }
 
-    def on_chain_start(self, serialized: Any, inputs: Any, *, run_id: Any, parent_run_id: Any = None, tags: Any = None, metadata: Any = None, **kw: Any) -> None:
+    def on_chain_start(
+        self,
+        serialized: Any,
+        inputs: Any,
+        *,
+        run_id: Any,
+        parent_run_id: Any = None,
+        tags: Any = None,
+        metadata: Any = None,
+        **kw: Any,
+    ) -> None:
         self._start("chain", inputs, run_id, parent_run_id, tags, metadata, kw)
 
-    def on_chat_model_start(self, serialized: Any, messages: Any, *, run_id: Any, parent_run_id: Any = None, tags: Any = None, metadata: Any = None, **kw: Any) -> None:
+    def on_chat_model_start(
+        self,
+        serialized: Any,
+        messages: Any,
+        *,
+        run_id: Any,
+        parent_run_id: Any = None,
+        tags: Any = None,
+        metadata: Any = None,
+        **kw: Any,
+    ) -> None:
         self._start("model", messages, run_id, parent_run_id, tags, metadata, kw)
 
     def on_llm_new_token(self, token: Any, *, run_id: Any, **kw: Any) -> None:

@@ -92,13 +92,13 @@ PROMISED = (
     ),
     Shape(
         "opaque-split",
-        lambda m: (
-            RunnableLambda(split) | step("S {d}", m).map() | (lambda xs: {"t": "\n".join(xs)}) | step("R {t}", m)
-        ),
+        lambda m: RunnableLambda(split) | step("S {d}", m).map() | (lambda xs: {"t": "\n".join(xs)}) | step("R {t}", m),
         {"text": "a b c d"},
         (5, 1),
     ),
-    Shape("opaque-middle", lambda m: step("A {x}", m) | shout | step("B {y}", m) | step("C {y}", m), {"x": "1"}, (3, 2)),
+    Shape(
+        "opaque-middle", lambda m: step("A {x}", m) | shout | step("B {y}", m) | step("C {y}", m), {"x": "1"}, (3, 2)
+    ),
     Shape(
         "opaque-prefix",
         lambda m: RunnablePassthrough.assign(ctx=retrieve) | step("C {ctx} Q {q}", m) | step("refine {y}", m),
@@ -109,7 +109,9 @@ PROMISED = (
 
 CORRECT = (
     Shape("single", lambda m: step("A {x}", m), {"x": "1"}, (1, 1)),
-    Shape("bound", lambda m: P("A {x}") | m.bind(stop=["q"]) | S() | P("B {y}") | m.bind(max_tokens=2), {"x": "1"}, (2, 1)),
+    Shape(
+        "bound", lambda m: P("A {x}") | m.bind(stop=["q"]) | S() | P("B {y}") | m.bind(max_tokens=2), {"x": "1"}, (2, 1)
+    ),
     Shape(
         "wiring",
         lambda m: (
@@ -129,9 +131,9 @@ CORRECT = (
     Shape(
         "nested",
         lambda m: RunnableSequence(
-            RunnableSequence(step("A {x}", m).with_config(run_name="inner", tags=["t1"]), P("B {y}"), m, S()).with_config(
-                metadata={"k": 1}
-            ),
+            RunnableSequence(
+                step("A {x}", m).with_config(run_name="inner", tags=["t1"]), P("B {y}"), m, S()
+            ).with_config(metadata={"k": 1}),
             step("C {y}", m),
         ),
         {"x": "1"},
@@ -141,9 +143,9 @@ CORRECT = (
     Shape(
         "messages",
         lambda m: (
-            ChatPromptTemplate.from_messages([("system", "in {lang}"), MessagesPlaceholder("h"), ("human", "{q}")]).partial(
-                lang="en"
-            )
+            ChatPromptTemplate.from_messages(
+                [("system", "in {lang}"), MessagesPlaceholder("h"), ("human", "{q}")]
+            ).partial(lang="en")
             | m
             | S()
             | step("T {y}", m)
@@ -163,8 +165,18 @@ CORRECT = (
         {"x": "1"},
         (2, 1),
     ),
-    Shape("format-spec", lambda m: step("A {x:>5}", m) | step("B {y:>50}", m) | step("C {y!r}", m), {"x": "1"}, (3, 3)),
-    Shape("mustache", lambda m: step("A {x}", m) | ChatPromptTemplate.from_template("B {{y}}", template_format="mustache") | m, {"x": "1"}, (2, 2)),
+    Shape(
+        "format-spec",
+        lambda m: step("A {x:>5}", m) | step("B {y:>50}", m) | step("C {y!r}", m),
+        {"x": "1"},
+        (3, 3),
+    ),
+    Shape(
+        "mustache",
+        lambda m: step("A {x}", m) | ChatPromptTemplate.from_template("B {{y}}", template_format="mustache") | m,
+        {"x": "1"},
+        (2, 2),
+    ),
     Shape(
         "branch",
         lambda m: (
@@ -190,13 +202,13 @@ CORRECT = (
     ),
     Shape(
         "partial-opaque",
-        lambda m: {"a": step("A {x}", m) | step("A2 {y}", m), "b": lambda d: retrieve({"q": d["x"]})} | step("J {a} {b}", m),
+        lambda m: (
+            {"a": step("A {x}", m) | step("A2 {y}", m), "b": lambda d: retrieve({"q": d["x"]})} | step("J {a} {b}", m)
+        ),
         {"x": "1"},
         (3, 2),
     ),
-    Shape(
-        "retried", lambda m: step("A {x}", m).with_retry() | step("B {y}", m) | step("C {y}", m), {"x": "1"}, (3, 2)
-    ),
+    Shape("retried", lambda m: step("A {x}", m).with_retry() | step("B {y}", m) | step("C {y}", m), {"x": "1"}, (3, 2)),
     Shape(
         "parallel-root",
         lambda m: RunnableParallel(a=step("A {x}", m), b=step("B {x}", m), c=step("C {x}", m) | step("D {y}", m)),

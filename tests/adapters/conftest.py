@@ -1,0 +1,48 @@
+"""Servers for the adapters' tests: the real application on a real socket, around a scripted engine."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "helpers"))
+
+if any(find_spec(name) is None for name in ("langchain_openai", "fastapi")):
+    collect_ignore_glob = ["test_*.py"]
+else:
+    from hostile import HostileServer
+    from live import LocalServer
+    from scripted import ScriptedEngine
+
+    from semantic_parrot.adapters.courier import COURIERS
+    from semantic_parrot.core.runtime import Runtime
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _courier() -> Iterator[None]:
+    yield
+    COURIERS.close()
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of the planner fails the test; what a developer has set for Parrot does not matter."""
+    for name in ("PARROT_DISABLE", "PARROT_BASE_URL", "PARROT_API_KEY", "PARROT_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PARROT_DEBUG", "1")
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[LocalServer]:
+    with LocalServer(Runtime([ScriptedEngine()])) as running:
+        yield running
+
+
+@pytest.fixture
+def hostile() -> Iterator[HostileServer]:
+    with HostileServer() as running:
+        yield running

@@ -1,0 +1,58 @@
+"""Whatever a server says about its runs, the app gets what eager calls would have given it."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from hostile import HostileServer
+from lc_recorder import WAYS, Recorder, run
+from lc_shapes import CORRECT, PROMISED
+
+from semantic_parrot.adapters.langchain import ChatParrot, disabled
+
+SHAPES = [shape for shape in PROMISED + CORRECT if shape.trips[0] > 1]
+
+
+def compare(shape, way, server):
+    model = ChatParrot(base_url=server.url, temperature=0, max_retries=0)
+    chain = shape.build(model)
+    with disabled():
+        eager = Recorder()
+        expected = run(way, chain, shape.input, eager)
+    lowered = Recorder()
+    assert run(way, chain, shape.input, lowered) == expected
+    assert not expected.startswith("raised")
+    assert lowered.tree() == eager.tree()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_server_that_aborts_and_lies(way):
+    with HostileServer(seed=len(way)) as server:
+        for shape in SHAPES:
+            compare(shape, way, server)
+    assert server.faults["abort"] > 10
+    assert server.faults["garbage"] > 10
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_server_that_also_hangs_up(way, caplog):
+    caplog.set_level(logging.CRITICAL)
+    with HostileServer(seed=len(way), hang_up=0.15) as server:
+        for shape in SHAPES[::2]:
+            compare(shape, way, server)
+    assert server.faults["hang up"] > 5
+
+
+class Mute(HostileServer):
+    """Takes the program and breaks off at once."""
+
+    def __init__(self) -> None:
+        super().__init__(hang_up=1.0)
+
+
+def test_a_stream_that_never_says_anything(caplog):
+    caplog.set_level(logging.CRITICAL)
+    with Mute() as server:
+        compare(SHAPES[0], "invoke", server)
+        compare(SHAPES[0], "stream", server)

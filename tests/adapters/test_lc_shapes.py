@@ -1,0 +1,89 @@
+"""Every shape, every way of calling: the same results and run trees as eager, in as few round trips as promised."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from lc_recorder import WAYS, Recorder, run
+from lc_shapes import CORRECT, PROMISED, Shape
+
+from semantic_parrot.adapters.langchain import ChatParrot, disabled, explain
+
+
+@dataclass(frozen=True)
+class Seen:
+    result: str
+    tree: object
+    trips: int
+    executed: int
+
+
+def observe(shape: Shape, way: str, server) -> Seen:
+    recorder = Recorder()
+    chain = shape.build(ChatParrot(base_url=server.url, temperature=0, max_retries=0))
+    before = server.metrics()
+    result = run(way, chain, shape.input, recorder)
+    after = server.metrics()
+    trips, executed = (
+        int(after[name] - before[name]) for name in ("parrot_requests_total", "parrot_calls_executed_total")
+    )
+    return Seen(result, recorder.tree(), trips, executed)
+
+
+def both(shape: Shape, way: str, server) -> tuple[Seen, Seen]:
+    with disabled():
+        eager = observe(shape, way, server)
+    return eager, observe(shape, way, server)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("shape", PROMISED + CORRECT, ids=lambda shape: shape.name)
+def test_a_lowered_run_is_an_eager_run(shape, way, server):
+    eager, lowered = both(shape, way, server)
+    assert not lowered.result.startswith("raised")
+    assert lowered.result == eager.result
+    assert lowered.tree == eager.tree
+    assert lowered.executed == eager.executed, "a call was executed twice, or for nothing"
+    assert lowered.trips <= eager.trips
+    if "batch" not in way:
+        most = shape.trips[1]
+        assert (eager.trips, lowered.trips) == shape.trips or (shape.name == "retried" and lowered.trips <= most)
+    elif shape in PROMISED and shape.trips[1] == 1 and "opaque" not in shape.name:
+        assert lowered.trips == 1, "a batch is one program"
+
+
+@pytest.mark.parametrize("shape", PROMISED, ids=lambda shape: shape.name)
+def test_explain_expects_the_round_trips_that_are_made(shape, server):
+    chain = shape.build(ChatParrot(base_url=server.url, temperature=0))
+    before = server.requests()
+    explained = explain(chain, shape.input)
+    assert server.requests() == before, "explaining runs nothing"
+    assert explained.round_trips == shape.trips[1]
+
+
+def test_sixteen_threads_run_forty_fan_outs_in_forty_round_trips(server):
+    from concurrent.futures import ThreadPoolExecutor
+
+    chain = PROMISED[2].build(ChatParrot(base_url=server.url, temperature=0))
+    inputs = [{"x": str(i)} for i in range(40)]
+    with disabled():
+        eager = [chain.invoke(given) for given in inputs]
+    before = server.metrics()
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(chain.invoke, inputs)) == eager
+    after = server.metrics()
+    assert after["parrot_requests_total"] - before["parrot_requests_total"] == 40
+    assert after["parrot_calls_executed_total"] - before["parrot_calls_executed_total"] == 160
+
+
+async def test_forty_tasks_run_forty_fan_outs_in_forty_round_trips(server):
+    import asyncio
+
+    chain = PROMISED[2].build(ChatParrot(base_url=server.url, temperature=0))
+    inputs = [{"x": str(i)} for i in range(40)]
+    with disabled():
+        eager = await asyncio.gather(*(chain.ainvoke(given) for given in inputs))
+    before = server.requests()
+    assert await asyncio.gather(*(chain.ainvoke(given) for given in inputs)) == eager
+    assert server.requests() - before == 40
