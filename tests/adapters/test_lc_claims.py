@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 import time
+from pathlib import Path
 
 import openai
 import pytest
+import scripted_serve
 from lc_recorder import WAYS, Recorder
 from lc_shapes import PROMISED, P, S, step
-from live import LocalServer
+from live import LiveServer, LocalServer
 from scripted import ScriptedEngine, text_of
 
 from semantic_parrot.adapters.langchain import ChatParrot, disabled, stats
@@ -200,29 +203,25 @@ def test_an_error_in_the_middle_is_the_eager_error(picky, way):
     assert picky.requests() - before == 1
 
 
-def test_a_server_that_goes_in_mid_run_is_an_error_at_once(gated):
-    server, engine, _ = gated
-    chain = step("A {x}", model(server)) | step("B {y}", model(server))
-    found = []
+def test_a_server_that_goes_in_mid_run_is_an_error_at_once():
+    stuck = [sys.executable, str(Path(scripted_serve.__file__)), "serve"]
+    with LiveServer("--model", "stuck", command=stuck) as server:
+        chain = PROMISED[0].build(model(server))
+        raised = []
 
-    def call():
-        started = time.monotonic()
-        with pytest.raises(openai.APIConnectionError):
-            chain.invoke({"x": "1"})
-        found.append(time.monotonic() - started)
+        def call():
+            with pytest.raises(openai.APIConnectionError):
+                chain.invoke({"x": "1"})
+            raised.append(time.monotonic())
 
-    caller = threading.Thread(target=call)
-    caller.start()
-    until(lambda: engine.running == 1)
-    started = time.monotonic()
-    server.__exit__(None, None, None)
-    stopped = time.monotonic()
-    caller.join(10)
-    assert found, "the call raised"
-    assert time.monotonic() - stopped < 2
-    assert stopped - started < 10
-    server._thread = threading.Thread(target=lambda: None)  # the fixture's own end finds nothing to stop
-    server._thread.start()
+        caller = threading.Thread(target=call)
+        caller.start()
+        until(lambda: server.metrics()["parrot_calls_executed_total"] == 1)
+        killed = time.monotonic()
+        server.kill()
+        caller.join(10)
+        assert raised
+        assert raised[0] - killed < 1
 
 
 def test_no_server_at_all_is_the_eager_error():
