@@ -12,7 +12,7 @@ from semantic_parrot.adapters.answers import Answer, Failed, Finished, Lost
 
 
 class AnswerLost(Exception):
-    """The answer was lost after part of it had been passed on; `text` is that part."""
+    """The answer was lost; `text` is the part of it that had been passed on."""
 
     def __init__(self, text: str, reason: str) -> None:
         super().__init__(reason)
@@ -25,6 +25,10 @@ def to_json(value: Any) -> bytes:
 
 def _block(value: Any) -> bytes:
     return b"data: " + to_json(value) + b"\n\n"
+
+
+def _text(response: Mapping[str, Any]) -> str:
+    return response["choices"][0]["message"].get("content") or ""
 
 
 class StreamReplay:
@@ -49,12 +53,14 @@ class StreamReplay:
         # The outcome first: deltas are complete once there is one.
         outcome = self.answer.outcome
         new = self.answer.deltas[self.seen :]
+        if isinstance(outcome, Lost):
+            raise AnswerLost(self._text, outcome.reason)
+        if isinstance(outcome, Finished) and not _text(outcome.response).startswith(self._text + "".join(new)):
+            raise AnswerLost(self._text, "the text that was streamed is not the text of the answer")
         self.seen += len(new)
-        blocks = [self._delta({"content": text}) for text in new]
         self._text += "".join(new)
+        blocks = [self._delta({"content": text}) for text in new]
         match outcome:
-            case Lost():
-                raise AnswerLost(self._text, outcome.reason)
             case Failed():
                 self.done = True
                 blocks += [_block(outcome.body), b"data: [DONE]\n\n"]
@@ -73,9 +79,7 @@ class StreamReplay:
     def _end(self, response: Mapping[str, Any]) -> list[bytes]:
         choice = response["choices"][0]
         message = choice["message"]
-        text = message.get("content") or ""
-        if not text.startswith(self._text):
-            raise AnswerLost(self._text, "the text that was streamed is not the text of the answer")
+        text = _text(response)
         blocks = []
         if text != self._text or choice.get("logprobs"):
             blocks.append(self._delta({"content": text[len(self._text) :]}, logprobs=choice.get("logprobs")))

@@ -24,7 +24,7 @@ class Rest:
     """`feed` it the lines of the second stream; it gives back the blocks that continue the first. `sent`: its text."""
 
     def __init__(self, sent: str) -> None:
-        self._left = sent
+        self._sent = self._left = sent
 
     def feed(self, line: str) -> bytes:
         """Raises Diverged."""
@@ -38,7 +38,8 @@ class Rest:
         chunk = json.loads(data)
         for choice in chunk.get("choices", ()):
             delta = choice.get("delta") or {}
-            delta.pop("role", None)
+            if self._sent:
+                delta.pop("role", None)
             text = delta.get("content")
             if text:
                 known = min(len(text), len(self._left))

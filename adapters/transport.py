@@ -9,31 +9,19 @@ import asyncio
 import json
 import os
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
-from contextlib import aclosing, closing
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
+from typing import Any
 
 import openai
 
 from semantic_parrot.adapters.answers import Answer, Failed, Finished
 from semantic_parrot.adapters.endpoint import NO_KEY, Endpoint
-from semantic_parrot.adapters.replay import AnswerLost, StreamReplay, to_json
-from semantic_parrot.adapters.resume import Diverged, Rest, can_resume
+from semantic_parrot.adapters.openai_http import http
+from semantic_parrot.adapters.replay import StreamReplay, to_json
 from semantic_parrot.adapters.scope import SCOPE, SITE
+from semantic_parrot.adapters.stream_body import StreamBody, patience
 from semantic_parrot.core.wire import content_key
-
-
-def _client_module() -> Any:
-    """The HTTP library of the installed OpenAI client: httpx, or httpx2 from its version 3 on; alike in all we use."""
-    base = next(cls for cls in openai.DefaultHttpxClient.__mro__ if cls.__name__ == "Client")
-    return import_module(base.__module__.partition(".")[0])
-
-
-if TYPE_CHECKING:
-    import httpx as http
-else:
-    http = _client_module()
 
 ROUTE = "/chat/completions"
 LIMITS = http.Limits(max_connections=1000, max_keepalive_connections=100)
@@ -54,12 +42,6 @@ def _claim(endpoint: Endpoint, request: Any) -> tuple[Answer, Mapping[str, Any]]
     return None if answer is None else (answer, body)
 
 
-def _patience(request: Any) -> float | None:
-    """Seconds that the caller would wait for an ordinary response."""
-    seconds = request.extensions.get("timeout", {}).get("read")
-    return None if seconds is None else float(seconds)
-
-
 def _whole(answer: Answer, request: Any) -> Any:
     """The response of a settled answer; None if it was lost."""
     match answer.outcome:
@@ -72,78 +54,6 @@ def _whole(answer: Answer, request: Any) -> Any:
 
 JSON_TYPE = {"content-type": "application/json"}
 STREAM_TYPE = {"content-type": "text/event-stream"}
-
-
-class _Stream(http.SyncByteStream, http.AsyncByteStream):
-    """The body of a replayed stream. If the answer is lost on the way, `again` makes the call as an ordinary one; if
-    that can't give the same text, the body breaks off as a dead connection does."""
-
-    def __init__(
-        self, replay: StreamReplay, request: Any, body: Mapping[str, Any], again: Callable[[Any], Any]
-    ) -> None:
-        self._replay = replay
-        self._request = request
-        self._body = body
-        self._again = again
-
-    def _rest(self, error: AnswerLost) -> Rest:
-        if not can_resume(self._body):
-            raise self._broken(error)
-        self._replay.done = True
-        return Rest(error.text)
-
-    def _broken(self, error: Exception) -> Exception:
-        broken: Exception = http.RemoteProtocolError(str(error), request=self._request)
-        return broken
-
-    def _late(self) -> Exception:
-        late: Exception = http.ReadTimeout("no more of the answer came in time", request=self._request)
-        return late
-
-    def __iter__(self) -> Iterator[bytes]:
-        try:
-            while True:
-                if block := self._replay.advance():
-                    yield block
-                if self._replay.done:
-                    return
-                if not self._replay.answer.wait(self._replay.seen, _patience(self._request)):
-                    raise self._late()
-        except AnswerLost as error:
-            rest = self._rest(error)
-        with closing(self._again(self._request)) as response:
-            try:
-                for line in response.iter_lines():
-                    if block := rest.feed(line):
-                        yield block
-            except Diverged as error:
-                raise self._broken(error) from None
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            while True:
-                if block := self._replay.advance():
-                    yield block
-                if self._replay.done:
-                    return
-                if not await self._replay.answer.wait_async(self._replay.seen, _patience(self._request)):
-                    raise self._late()
-        except AnswerLost as error:
-            rest = self._rest(error)
-        async with aclosing(await self._again(self._request)) as response:
-            try:
-                async for line in response.aiter_lines():
-                    if block := rest.feed(line):
-                        yield block
-            except Diverged as error:
-                raise self._broken(error) from None
-
-    def close(self) -> None:
-        if not self._replay.done:
-            self._replay.answer.abandon()
-
-    async def aclose(self) -> None:
-        self.close()
 
 
 class _Transport:
@@ -160,6 +70,10 @@ class _Transport:
             target = http.URL(url)
             request.url = request.url.copy_with(scheme=target.scheme, host=target.host, port=target.port)
             request.headers["host"] = request.url.netloc.decode()
+
+    def _connections(self) -> dict[str, Any]:
+        # Certificates take 10 ms to load, for nothing where there is no TLS.
+        return {"limits": LIMITS, "verify": self._endpoint.base_url.startswith("https:"), "trust_env": False}
 
     @staticmethod
     def _streamed(answer: Answer, body: Mapping[str, Any]) -> StreamReplay | None:
@@ -184,18 +98,17 @@ class ClaimingTransport(_Transport, http.BaseTransport):
 
     def __init__(self, endpoint: Endpoint) -> None:
         super().__init__(endpoint)
-        self._pid = os.getpid()
-        self._inner = http.HTTPTransport(limits=LIMITS)
+        self._inner: dict[int, Any] = {}
 
     def handle_request(self, request: Any) -> Any:
         claimed = _claim(self._endpoint, request)
         if claimed is not None:
             answer, body = claimed
-            if not answer.wait(self._first(body), _patience(request)):
+            if not answer.wait(self._first(body), patience(request)):
                 raise self._too_late(request)
             replay = self._streamed(answer, body)
             if replay is not None:
-                stream = _Stream(replay, request, body, self._send)
+                stream = StreamBody(replay, request, body, self._send)
                 return http.Response(200, stream=stream, headers=STREAM_TYPE, request=request)
             response = _whole(answer, request)
             if response is not None:
@@ -205,13 +118,15 @@ class ClaimingTransport(_Transport, http.BaseTransport):
     def _send(self, request: Any) -> Any:
         """The ordinary way."""
         self._prepare(request, self._endpoint.url())
-        if self._pid != os.getpid():
-            self._pid, self._inner = os.getpid(), http.HTTPTransport(limits=LIMITS)
-        return self._inner.handle_request(request)
+        inner = self._inner.get(os.getpid())
+        if inner is None:  # of two threads that get here together, one sees its transport dropped unused
+            inner = self._inner.setdefault(os.getpid(), http.HTTPTransport(**self._connections()))
+        return inner.handle_request(request)
 
     def close(self) -> None:
-        if self._pid == os.getpid():
-            self._inner.close()
+        inner = self._inner.pop(os.getpid(), None)
+        if inner is not None:
+            inner.close()
 
 
 class AsyncClaimingTransport(_Transport, http.AsyncBaseTransport):
@@ -230,11 +145,11 @@ class AsyncClaimingTransport(_Transport, http.AsyncBaseTransport):
         claimed = _claim(self._endpoint, request)
         if claimed is not None:
             answer, body = claimed
-            if not await answer.wait_async(self._first(body), _patience(request)):
+            if not await answer.wait_async(self._first(body), patience(request)):
                 raise self._too_late(request)
             replay = self._streamed(answer, body)
             if replay is not None:
-                stream = _Stream(replay, request, body, self._send)
+                stream = StreamBody(replay, request, body, self._send)
                 return http.Response(200, stream=stream, headers=STREAM_TYPE, request=request)
             response = _whole(answer, request)
             if response is not None:
@@ -251,7 +166,7 @@ class AsyncClaimingTransport(_Transport, http.AsyncBaseTransport):
         loop = asyncio.get_running_loop()
         found = self._inner.get(loop)
         if found is None:
-            inner = http.AsyncHTTPTransport(limits=LIMITS)
+            inner = http.AsyncHTTPTransport(**self._connections())
             # A loop that ends closes the generators that were started on it: the one hook there is.
             closer = _close_at_end(inner)
             await anext(closer)
@@ -275,7 +190,7 @@ class SyncClient(openai.DefaultHttpxClient):
     """Closes its connections when the model that it belongs to is gone."""
 
     def __del__(self) -> None:
-        if not self.is_closed:
+        with suppress(AttributeError):  # its construction failed
             self.close()
 
 
