@@ -10,6 +10,7 @@ import atexit
 import logging
 import os
 import threading
+from collections import Counter
 from collections.abc import Hashable
 from contextlib import aclosing
 
@@ -20,6 +21,9 @@ from semantic_parrot.adapters.book import Book
 from semantic_parrot.adapters.client import AsyncParrotClient, NotParrot
 from semantic_parrot.adapters.endpoint import Endpoint
 from semantic_parrot.core.errors import ParrotError
+
+#: So many refusals in a row, for no call of the program, and an endpoint is sent no more.
+REFUSALS = 3
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +37,8 @@ class Courier:
         self._drains: dict[Book, asyncio.Task[None]] = {}
         self._releases: set[asyncio.Task[None]] = set()
         self._closed = False
-        #: Endpoints that turned out to be no Parrot servers.
+        self._refusals: Counter[Endpoint] = Counter()
+        #: Endpoints that take no programs: no Parrot servers, or they refuse each one.
         self.strangers: set[Endpoint] = set()
         self._thread = threading.Thread(target=self._run, name="parrot-courier", daemon=True)
         self._thread.start()
@@ -92,24 +97,34 @@ class Courier:
             async with aclosing(client.stream(book.program)) as stream:
                 async for event in stream:
                     book.record(event)
+            self._refusals.pop(book.endpoint, None)
         except asyncio.CancelledError:
             reason = "the session has ended"
             raise
         except NotParrot as error:
             reason = str(error)
-            self._stranger(book.endpoint)
+            self._stranger(book.endpoint, "has no /runs: no Parrot server")
         except ParrotError as error:
             reason = f"the server refused the plan: {error}"
             book.refused = error
+            self._refused(book.endpoint, error)
         except (httpx.HTTPError, httpx.InvalidURL, ValidationError, KeyError, ValueError, OSError) as error:
             reason = f"{reason}: {type(error).__name__}: {error}"
         finally:
             book.end(reason)
 
-    def _stranger(self, endpoint: Endpoint) -> None:
+    def _refused(self, endpoint: Endpoint, error: ParrotError) -> None:
+        """A program was refused; if that was for no call in it, the next one will fare no better."""
+        if error.retryable or (error.where or "").startswith("calls["):
+            return
+        self._refusals[endpoint] += 1
+        if self._refusals[endpoint] == REFUSALS:
+            self._stranger(endpoint, f"refuses programs ({error})")
+
+    def _stranger(self, endpoint: Endpoint, why: str) -> None:
         if endpoint not in self.strangers:
             self.strangers.add(endpoint)
-            log.warning("%s has no /runs: no Parrot server, so calls go out one by one", endpoint.base_url)
+            log.warning("%s %s, so calls go out one by one", endpoint.base_url, why)
 
     def _start_release(self, book: Book) -> None:
         task = self._loop.create_task(self._release(book))

@@ -13,7 +13,7 @@ from typing import Any
 from langchain_core.runnables.base import RunnableEachBase, RunnableParallel, RunnableSequence
 from langchain_core.runnables.passthrough import RunnableAssign
 
-from semantic_parrot.adapters.langchain.planner import Visit, contains_model, enter
+from semantic_parrot.adapters.langchain.planner import PLANNER, Visit, contains_model, enter
 
 Method = Callable[..., Any]
 
@@ -180,6 +180,7 @@ _INSTALLED: dict[tuple[type, str], tuple[Method, Method, bool]] = {}
 
 def install() -> None:
     """Put the hooks in; nothing happens if they are."""
+    PLANNER.installed = True
     if _INSTALLED:
         return
     for cls, names in _HOOKS:
@@ -191,8 +192,9 @@ def install() -> None:
 
 
 def uninstall() -> None:
-    """Take the hooks out. A method that somebody else has wrapped since keeps our wrapper, which then does nothing
-    until `install`; the next ChatParrot installs the hooks again."""
+    """Take the hooks out. A method that somebody else has wrapped since keeps our wrapper, which then does nothing;
+    the next ChatParrot installs the hooks again."""
+    PLANNER.installed = False
     for (cls, name), (wrapper, original, own) in _INSTALLED.items():
         if cls.__dict__.get(name) is not wrapper:
             continue

@@ -26,9 +26,10 @@ from semantic_parrot.core.wire import IGNORED
 
 
 class Planner:
-    """Thread-safe: what it learns is in the ledger and the statistics."""
+    """Thread-safe: what it learns is in the ledger and the statistics. `installed`: whether the hooks are in."""
 
     def __init__(self) -> None:
+        self.installed = False
         self.statistics = Statistics()
         self.ledger = SiteLedger()
         self.names = SiteNames(self.ledger)
@@ -139,7 +140,7 @@ def children_of(runnable: Any) -> Sequence[Any]:
 
 
 def enabled() -> bool:
-    return not DISABLED.get() and os.environ.get("PARROT_DISABLE", "") in ("", "0")
+    return PLANNER.installed and not DISABLED.get() and os.environ.get("PARROT_DISABLE", "") in ("", "0")
 
 
 @dataclass(frozen=True, slots=True)

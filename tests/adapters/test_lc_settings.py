@@ -115,6 +115,17 @@ def test_a_server_without_runs_means_eager_with_one_warning(caplog):
     assert sum("no Parrot server" in record.message for record in caplog.records) == 1
 
 
+def test_a_server_that_refuses_every_program_is_sent_no_more(server, caplog):
+    # The server refuses query parameters on runs, and ignores them on chat completions.
+    chain = TWO.build(ChatParrot(base_url=server.url, temperature=0, default_query={"v": "1"}))
+    before = stats().programs
+    with caplog.at_level(logging.WARNING, "semantic_parrot"):
+        for _ in range(5):
+            assert trips(server, chain, TWO.input) == 2
+    assert sum("refuses programs" in record.message for record in caplog.records) == 1
+    assert stats().programs - before <= 5
+
+
 def test_the_model_is_not_serializable_and_holds_its_key():
     llm = ChatParrot(api_key="secret")
     assert not ChatParrot.is_lc_serializable()
@@ -232,6 +243,37 @@ def test_uninstall_puts_every_method_back(server):
     assert trips(server, chain, TWO.input) == 2
     install()
     assert trips(server, chain, TWO.input) == 1
+
+
+@pytest.mark.parametrize("first", ["ours", "theirs"])
+def test_somebody_else_wraps_the_same_methods(server, monkeypatch, first):
+    """As instrumentations do, before or after us."""
+    calls = []
+
+    def wrap():
+        original = RunnableSequence.invoke
+
+        def traced(self, *args, **kwargs):
+            calls.append(type(self).__name__)
+            return original(self, *args, **kwargs)
+
+        monkeypatch.setattr(RunnableSequence, "invoke", traced)
+
+    uninstall()
+    if first == "theirs":
+        wrap()
+    chain = TWO.build(ChatParrot(base_url=server.url, temperature=0))
+    if first == "ours":
+        wrap()
+    assert trips(server, chain, TWO.input) == 1
+    uninstall()
+    assert trips(server, chain, TWO.input) == 2
+    install()
+    assert trips(server, chain, TWO.input) == 1
+    assert calls == ["RunnableSequence"] * 3
+    uninstall()
+    monkeypatch.undo()
+    install()
 
 
 def test_a_fault_of_the_planner_is_counted_and_the_app_goes_on(server, monkeypatch):
