@@ -57,6 +57,9 @@ class Scope:
                 return None
             books = tuple(self._books)
         for book in books:
+            # Learned now, not at the end: the caller is about to plan anew, and would send the same again.
+            if book.refused is not None:
+                self._refuse(book)
             if book.endpoint == endpoint and (answer := book.take(key)) is not None:
                 return answer
         return None
