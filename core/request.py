@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from semantic_parrot.core.errors import EmptyPrompt, InvalidRequest
 from semantic_parrot.core.program import explain
 
+#: Stands in a request's text for what is not known yet, where a prompt is filled ahead of its last words.
+UNKNOWN = "\ue00f\ue00e\ue00f"
+
 Role = Literal["system", "developer", "user", "assistant"]
 
 

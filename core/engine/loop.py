@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Collection
 
@@ -35,7 +36,7 @@ class EngineLoop:
 
     @property
     def busy(self) -> bool:
-        return bool(self._live)
+        return bool(self._live or self._planner.ahead)
 
     def submit(self, id: int, request: ModelRequest, arrived: float) -> Failed | None:
         """Queue a request; a Failed if it can't be run, which concerns no other."""
@@ -46,8 +47,21 @@ class EngineLoop:
         self._planner.add(sequence)
         return None
 
+    def prefill(self, id: int, request: ModelRequest) -> None:
+        """Fill the known beginning of a request that is still to come. What can't be filled is its own affair."""
+        content = request.prompt if request.messages is None else request.messages
+        assert content is not None
+        with contextlib.suppress(ParrotError):
+            tokens = self.text.beginning(content)[: self._context]
+            if tokens:
+                stream = self.text.stream(())
+                now = time.monotonic()
+                sequence = Sequence(id, tokens, len(tokens), len(tokens), request.sampling, stream, now, ahead=True)
+                self._planner.add_ahead(sequence)
+
     def cancel(self, id: int) -> None:
         """Forget a request and free its blocks; one that has ended already is ignored."""
+        self._planner.remove_ahead(id)
         if (sequence := self._live.pop(id, None)) is not None:
             self._planner.remove(sequence)
 
@@ -59,6 +73,7 @@ class EngineLoop:
         sampled, logits = self._runner.run(batch)
         for work in batch.work:
             self._planner.computed(work)
+            self._computed += work.rows if work.sequence.ahead else 0
         sequences = [work.sequence for work in sampled]
         tokens = sample(logits, [s.sampling for s in sequences], [len(s.tokens) for s in sequences])
         self._steps += 1

@@ -50,6 +50,18 @@ class Generate:
 
 
 @dataclass(frozen=True, slots=True)
+class Prefill:
+    """Fill the beginning of `request`, up to the first UNKNOWN in it, ahead of the request itself, in idle time.
+
+    It has no reply. It replaces an earlier one with its id, and Cancel ends it.
+    """
+
+    id: int
+    request: ModelRequest
+    kind: Literal["prefill"] = "prefill"
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     id: int
     kind: Literal["cancel"] = "cancel"
@@ -133,7 +145,7 @@ class Report:
     kind: Literal["report"] = "report"
 
 
-Command = Load | Generate | Cancel | Tokenize | GetStats | ForgetPrefixes
+Command = Load | Generate | Prefill | Cancel | Tokenize | GetStats | ForgetPrefixes
 Reply = Ready | Refused | Text | Finished | Failed | Tokens | Report
 
 

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockCopy, BlockPool
-from semantic_parrot.core.engine.prefix_tree import PrefixTree, common
+from semantic_parrot.core.engine.prefix_tree import Match, PrefixTree, common
 from semantic_parrot.core.engine.sequence import Sequence
 
 
@@ -20,7 +20,7 @@ class Work:
     @property
     def samples(self) -> bool:
         """Whether the step reaches the sequence's last token, so that its logits are wanted."""
-        return self.rows == self.sequence.pending
+        return self.rows == self.sequence.pending and not self.sequence.ahead
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,10 @@ class Batch:
     work: tuple[Work, ...]
     copies: tuple[BlockCopy, ...]
     long: bool
+
+
+# Rows of prefill ahead in a step that also decodes: what the decoding sequences can spare.
+AHEAD_ROWS = 32
 
 
 class Planner:
@@ -44,6 +48,7 @@ class Planner:
     ) -> None:
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
+        self.ahead: dict[int, Sequence] = {}  # by id; those not in `running` wait for idle time
         self._pool = pool
         self._tree = tree
         self._budget = budget
@@ -54,20 +59,40 @@ class Planner:
     def add(self, sequence: Sequence) -> None:
         self.waiting.append(sequence)
 
+    def add_ahead(self, sequence: Sequence) -> None:
+        """Prefill `sequence` when there is nothing better to do. It replaces the one that has its id."""
+        self.remove_ahead(sequence.id)
+        if self._tree is not None:
+            self.ahead[sequence.id] = sequence
+
+    def remove_ahead(self, id: int) -> None:
+        """Ended, cancelled or replaced; what it has computed stays in the tree."""
+        sequence = self.ahead.pop(id, None)
+        if sequence is not None and sequence in self.running:
+            self._yield(sequence)
+
     def plan(self, now: float) -> Batch | None:
         """The next step, or None if nothing can run. `now`: time.monotonic()."""
         self._requeue_crossed()
-        if not self.running and not self.waiting:
+        if self.waiting:
+            for s in [s for s in self.running if s.ahead]:
+                self._yield(s)
+        if not self.running and not self.waiting and not self.ahead:
             return None
         decodes = self._decodes()
         budget = max(self._budget - len(decodes), 1)
         copies = self._admit(now, budget)
+        if not self.waiting:
+            copies += self._admit_ahead()
+        if not self.running:
+            return None
         self._long = self._turn()
         work = [w for w in decodes if w.sequence.long == self._long]
         planned = {w.sequence for w in decodes}
         for s in self.running:
             if budget and s.long == self._long and s not in planned:
-                work.append(Work(s, min(s.pending, budget)))
+                most = AHEAD_ROWS if s.ahead and decodes else budget
+                work.append(Work(s, min(s.pending, budget, most)))
                 budget -= work[-1].rows
         assert work, "sequences wait, and nothing can run"
         return Batch(tuple(work), tuple(copies), self._long)
@@ -79,6 +104,8 @@ class Planner:
         s.computed += work.rows
         if self._tree is not None and prefill:
             self._tree.insert(s.long, s.tokens[: s.computed], s.blocks, tail=s.pending == 0)
+        if s.ahead and s.pending == 0:
+            self.remove_ahead(s.id)
 
     def remove(self, sequence: Sequence) -> None:
         """Finished or cancelled: its blocks are free, or stay in the tree for others."""
@@ -116,35 +143,62 @@ class Planner:
             if len(self.running) >= self._max_batch or budget <= 0:
                 break
             s.long = self._long_after is not None and len(s.tokens) > self._long_after
-            limit = len(s.tokens) - 1  # the last token is computed in any case: its logits are wanted
-            match = self._tree.match(s.long, s.tokens, limit) if self._tree is not None else None
-            found = match.tokens if match is not None else 0
-            if self._follows(s, found):
+            match = self._match(s)
+            if self._follows(s, match.tokens):
                 continue
-            shared = list(match.blocks) if match is not None else []
-            partial = match.partial if match is not None else None
-            for block in shared:
-                self._pool.hold(block)
-            if partial is not None:
-                self._pool.hold(partial.block)  # until its copy has a place
-            s.blocks = shared
-            reserve = len(self.running)  # room for the others to grow, or they would be preempted at once
-            fits = self._extend(s, -(-len(s.tokens) // BLOCK_SIZE) - len(shared), reserve)
-            if partial is not None:
-                self._pool.drop((partial.block,))
-            if not fits:
-                self._pool.drop(s.blocks)
-                s.blocks = []
+            if not self._place(s, match, copies):
                 break
-            if partial is not None:
-                copies.append(BlockCopy(partial.block, s.blocks[len(shared)]))
-            s.computed = found
             if s.cached is None:
-                s.cached, s.admitted = found, now
+                s.cached, s.admitted = match.tokens, now
             self.waiting.remove(s)
             self.running.append(s)
             budget -= s.pending
         return copies
+
+    def _admit_ahead(self) -> list[BlockCopy]:
+        """Take in the next prefill ahead, if none runs. One for which there is no room now is given up."""
+        copies: list[BlockCopy] = []
+        if any(s.ahead for s in self.running):
+            return copies
+        for id, s in list(self.ahead.items()):
+            s.long = self._long_after is not None and len(s.tokens) > self._long_after
+            if any(other.long != s.long for other in self.running):
+                continue  # taking turns with the other regime would delay it
+            if self._place(s, self._match(s), copies):
+                self.running.append(s)
+                break
+            del self.ahead[id]
+        return copies
+
+    def _yield(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        self._release(sequence)
+
+    def _match(self, s: Sequence) -> Match:
+        if self._tree is None:
+            return Match((), None)
+        return self._tree.match(s.long, s.tokens, len(s.tokens) - 1)  # the last one's logits are wanted in any case
+
+    def _place(self, s: Sequence, match: Match, copies: list[BlockCopy]) -> bool:
+        """Give `s` the blocks it needs, those of `match` shared. False, and no change, if there are too few."""
+        shared, partial = list(match.blocks), match.partial
+        for block in shared:
+            self._pool.hold(block)
+        if partial is not None:
+            self._pool.hold(partial.block)  # until its copy has a place
+        s.blocks = shared
+        reserve = len(self.running)  # room for the others to grow, or they would be preempted at once
+        fits = self._extend(s, -(-len(s.tokens) // BLOCK_SIZE) - len(shared), reserve)
+        if partial is not None:
+            self._pool.drop((partial.block,))
+        if not fits:
+            self._pool.drop(s.blocks)
+            s.blocks = []
+            return False
+        if partial is not None:
+            copies.append(BlockCopy(partial.block, s.blocks[len(shared)]))
+        s.computed = match.tokens
+        return True
 
     def _follows(self, sequence: Sequence, found: int) -> bool:
         """Whether a running prefill is about to compute a prefix that this sequence needs and the tree lacks: then
@@ -182,9 +236,9 @@ class Planner:
                 self._preempt(s)
 
     def _preempt(self, sequence: Sequence) -> None:
-        self.running.remove(sequence)
-        self._release(sequence)
-        self.waiting.appendleft(sequence)
+        self._yield(sequence)
+        if not sequence.ahead:
+            self.waiting.appendleft(sequence)
 
     def _release(self, sequence: Sequence) -> None:
         if self._tree is not None and sequence.computed:

@@ -17,6 +17,7 @@ from semantic_parrot.core.engine.messages import (
     Generate,
     GetStats,
     Load,
+    Prefill,
     Ready,
     Refused,
     Reply,
@@ -93,6 +94,8 @@ def _serve(channel: Channel) -> int:
         match command:
             case Generate(id, request, arrived):
                 return engine.submit(id, request, arrived)
+            case Prefill(id, request):
+                engine.prefill(id, request)
             case Cancel(id):
                 engine.cancel(id)
             case GetStats(id):

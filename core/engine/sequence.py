@@ -19,6 +19,7 @@ class Sequence:
     sampling: Sampling
     text: TextStream
     arrived: float  # time.monotonic() seconds, as the two below
+    ahead: bool = False  # a prefill for a request that is still to come: nothing is sampled
 
     # These fields are the planner's.
     blocks: list[int] = field(default_factory=list)

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from semantic_parrot.core.engine.prefix_tree import common
 from semantic_parrot.core.errors import EmptyPrompt, InvalidRequest
-from semantic_parrot.core.request import Message
+from semantic_parrot.core.request import UNKNOWN, Message
+
+#: Characters at the end of a text in which a further character may change the tokens; some that may follow.
+TAIL = 64
+GOING_ON = ("a", " a", "\n\n", "1", ".")
 
 _HALF = "\ufffd"  # how a decoder shows the bytes of a character that is not whole
 
@@ -28,12 +33,26 @@ class TextModel:
         Raises EmptyPrompt, and InvalidRequest where the model has no template or the template refuses.
         """
         if isinstance(content, str):
-            tokens = self._tokenizer(content, verbose=False).input_ids if content else []
+            tokens = self._ids(content, special=True) if content else []
         else:
-            tokens = self._tokenizer(self.render(content), add_special_tokens=False, verbose=False).input_ids
+            tokens = self._ids(self.render(content), special=False)
         if not tokens:
             raise EmptyPrompt("the prompt is empty")
-        return list(tokens)
+        return tokens
+
+    def beginning(self, content: str | Sequence[Message]) -> list[int]:
+        """The first tokens of a prompt of which only the text before the first UNKNOWN is known: without those at its
+        end that may come out otherwise, depending on what follows. A wrong one would cost work, and nothing else.
+        """
+        text = content if isinstance(content, str) else self.render(content)
+        known = text.partition(UNKNOWN)[0]
+        tokens = self._ids(known, special=isinstance(content, str))
+        tail = self._ids(known[-TAIL:], special=False)
+        stable = min(common(tail, self._ids(known[-TAIL:] + more, special=False)) for more in GOING_ON)
+        return tokens[: max(len(tokens) - (len(tail) - stable), 0)]
+
+    def _ids(self, text: str, *, special: bool) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=special, verbose=False).input_ids)
 
     def render(self, messages: Sequence[Message]) -> str:
         if not self._tokenizer.chat_template:

@@ -10,7 +10,7 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from semantic_parrot.core.engine.messages import (
     Generate,
     GetStats,
     Options,
+    Prefill,
     Reply,
     Report,
     Text,
@@ -86,6 +87,7 @@ class NativeEngine:
         self._keeper: asyncio.Task[None] | None = None
         self._up_again = asyncio.Event()
         self._ids = itertools.count(1)
+        self._ahead: dict[Hashable, int] = {}
         self._latest = Stats()
         self._before = Stats()  # counters of the processes that died, as last reported
 
@@ -144,6 +146,15 @@ class NativeEngine:
             child.forget(id)
             if not ended:
                 child.send(Cancel(id))
+
+    def prefill(self, key: Hashable, request: ModelRequest | None) -> None:
+        if self._child is None:
+            return
+        if request is not None:
+            id = self._ahead.setdefault(key, next(self._ids))
+            self._child.send(Prefill(id, request))
+        elif key in self._ahead:
+            self._child.send(Cancel(self._ahead.pop(key)))
 
     async def tokenize(self, content: str | tuple[Message, ...]) -> list[int]:
         id = next(self._ids)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Hashable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -89,6 +89,14 @@ class Engine(Protocol):
         """Zero or more Delta, then one Done. Closing the generator cancels the request.
 
         Raises ContextOverflow, EmptyPrompt or EngineFailed.
+        """
+        ...
+
+    def prefill(self, key: Hashable, request: ModelRequest | None) -> None:
+        """Fill what is known of a request that is still to come, up to the first UNKNOWN in its text, in idle time.
+
+        A hint: it returns at once and changes no answer. It replaces an earlier one with the same `key`; `request`
+        None takes that back. An engine that can't ignores it.
         """
         ...
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Hashable
 
 from semantic_parrot.core.engines.protocol import Delta, Done, ModelInfo, Stats, Usage
 from semantic_parrot.core.errors import EngineFailed, ParrotError
@@ -44,6 +44,7 @@ class ScriptedEngine:
         self.model = ModelInfo(names, 4096)
         self.healthy = False
         self.seen: list[ModelRequest] = []
+        self.prefills: list[tuple[Hashable, ModelRequest | None]] = []
         self.running = self.most = self.cancelled = 0
         self._gate = gate
         self._fail = fail
@@ -91,6 +92,9 @@ class ScriptedEngine:
             raise
         finally:
             self._count(-1)
+
+    def prefill(self, key: Hashable, request: ModelRequest | None) -> None:
+        self.prefills.append((key, request))
 
     async def tokenize(self, content: str | tuple[Message, ...]) -> list[int]:
         text = content if isinstance(content, str) else " ".join(m.content for m in content)
