@@ -25,13 +25,14 @@ STREAM_SILENCE = 60.0
 
 
 class RunResult(BaseModel):
-    """A run as `POST /v1/runs` answers it. `errors` by variable, `calls` by call id: content key, response, timings."""
+    """A run as `POST /v1/runs` answers it. `outputs`: texts or JSON values; `errors` by variable; `calls` by call id:
+    content key, response, timings."""
 
     model_config = ConfigDict(frozen=True)
 
     id: str
     status: Status
-    outputs: dict[str, str]
+    outputs: dict[str, Any]
     errors: dict[str, dict[str, Any]]
     calls: dict[str, dict[str, Any]]
 

@@ -13,7 +13,11 @@ ParrotError
 ├─ NotFound (404)
 │  └─ UnknownModel
 ├─ BodyTooLarge (413)
-├─ DependencyFailed (424)          a call whose input will never arrive
+├─ TransformFailed (422)           a transform, map or branch that its input does not suit
+│  ├─ WrongType                    a list where it needs a text …
+│  ├─ NoMatch                      nothing there: a pattern, a path, an arm
+│  └─ TooLarge                     past a bound: a map's, or that of what transforms read and make
+├─ DependencyFailed (424)          a node whose input will never arrive
 ├─ Cancelled (499)
 ├─ EngineFailed (503, retryable)   the engine died or refused; another try may work
 └─ InternalError (500)             our own bug
@@ -100,10 +104,34 @@ class BodyTooLarge(ParrotError):
     status = 413
 
 
+class TransformFailed(ParrotError):
+    code = "transform_failed"
+    kind = "transform_error"
+    status = 422
+
+
+class WrongType(TransformFailed):
+    code = "wrong_type"
+
+
+class NoMatch(TransformFailed):
+    code = "no_match"
+
+
+class TooLarge(TransformFailed):
+    code = "too_large"
+
+
 class DependencyFailed(ParrotError):
+    """`because`: the message of the failure at the far end, so that those in between need not repeat each other."""
+
     code = "dependency_failed"
     kind = "dependency_error"
     status = 424
+
+    def __init__(self, message: str, *, where: str | None = None, because: str = "") -> None:
+        super().__init__(message, where=where)
+        self.because = because or message
 
 
 class Cancelled(ParrotError):

@@ -81,7 +81,7 @@ class RunFinished(_Event):
     type: Literal["run.finished"] = "run.finished"
     id: str
     status: Status
-    outputs: dict[str, str]
+    outputs: dict[str, Any]
     errors: dict[str, dict[str, Any]]
 
 

@@ -1,68 +1,54 @@
-"""The running graph: variables, who produces and who consumes them, and which calls are ready. No I/O, no clock.
+"""The running graph: variables, who produces and who consumes them, and what is ready. No I/O, no clock.
 
-A graph grows: each program joins it whole or not at all. A call may read only variables that exist when it joins,
-so a cycle can only lie within one program.
+A graph grows: each program joins it whole or not at all. A node may read only variables that exist when it joins,
+so a cycle can only lie within one program. Transforms, maps and branches are done here, as soon as their inputs
+have values; calls are handed out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic
 
-from semantic_parrot.core.errors import (
-    CyclicProgram,
-    DanglingReference,
-    DependencyFailed,
-    DuplicateProducer,
-    InvalidRequest,
-    NotFound,
-    ParrotError,
-)
-from semantic_parrot.core.program import Call
-
-Owner = TypeVar("Owner")
-
-
-@dataclass(slots=True, eq=False)
-class Node(Generic[Owner]):
-    """A call in the graph. `missing` counts its inputs without a value; `owner` is told when that changes."""
-
-    call: Call
-    inputs: tuple[str, ...]
-    owner: Owner
-    missing: int = 0
+from semantic_parrot.core.body import Branch, Call, Map, Spec
+from semantic_parrot.core.check import check
+from semantic_parrot.core.errors import DependencyFailed, InvalidRequest, NotFound, ParrotError, TransformFailed
+from semantic_parrot.core.instance import Collect, Node, Owner, Scope, expand, place
+from semantic_parrot.core.transforms import apply
+from semantic_parrot.core.value import JSON, refuse_large
 
 
 @dataclass(slots=True)
 class Variable(Generic[Owner]):
-    """Single assignment: `value` or `error` is set once. `producer` is None for an input."""
+    """Single assignment: it is `settled` once, by a `value` (text or JSON) or an `error`. `producer` is None for an
+    input."""
 
     name: str
     producer: Node[Owner] | None
     consumers: list[Node[Owner]] = field(default_factory=list)
-    value: str | None = None
+    value: JSON = None
     error: ParrotError | None = None
-
-    @property
-    def settled(self) -> bool:
-        return self.value is not None or self.error is not None
+    settled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Aborted(Generic[Owner]):
-    """A call that will never run, and why."""
+    """A node that will never run, and why."""
 
     node: Node[Owner]
     error: ParrotError
 
 
 @dataclass(frozen=True, slots=True)
-class Joined(Generic[Owner]):
-    """What a program's joining made runnable at once, and what it could not."""
+class Effects(Generic[Owner]):
+    """What one change has led to: nodes that are new, calls that are ready, nodes that never will be, each once; and
+    the variables that are settled now, in that order."""
 
-    ready: list[Node[Owner]]
-    aborted: list[Aborted[Owner]]
+    added: list[Node[Owner]] = field(default_factory=list)
+    ready: list[Node[Owner]] = field(default_factory=list)
+    aborted: list[Aborted[Owner]] = field(default_factory=list)
+    settled: list[Variable[Owner]] = field(default_factory=list)
 
 
 class Graph(Generic[Owner]):
@@ -71,46 +57,30 @@ class Graph(Generic[Owner]):
     def __init__(self) -> None:
         self.variables: dict[str, Variable[Owner]] = {}
 
-    def join(self, calls: Sequence[Call], inputs: Mapping[str, str | None], owner: Owner) -> Joined[Owner]:
-        """Add `calls` and `inputs` (None: set later).
+    def join(self, specs: Sequence[Spec], inputs: Mapping[str, JSON], owner: Owner) -> Effects[Owner]:
+        """Add `specs` and `inputs` (None: set later).
 
         Raises DuplicateProducer, DanglingReference or CyclicProgram with the names involved; then nothing joined.
         """
-        nodes = [Node(call, call.inputs(), owner) for call in calls]
-        self._check(nodes, inputs)
+        check(specs, inputs, self.variables)
         for name, value in inputs.items():
-            self.variables[name] = Variable(name, None, value=value)
-        for node in nodes:
-            self.variables[node.call.output] = Variable(node.call.output, node)
-        joined: Joined[Owner] = Joined([], [])
-        failed: list[tuple[Node[Owner], Variable[Owner]]] = []
-        for node in nodes:
-            for name in node.inputs:
-                variable = self.variables[name]
-                if variable.error is not None:
-                    failed.append((node, variable))
-                if variable.value is None:
-                    node.missing += 1
-                    variable.consumers.append(node)
-            if node.missing == 0:
-                joined.ready.append(node)
-        for node, variable in failed:
-            joined.aborted.extend(self._abort(node, variable))
-        return joined
+            self.variables[name] = Variable(name, None, value=value, settled=value is not None)
+        scope = Scope()
+        effects: Effects[Owner] = Effects()
+        self._add([place(spec, scope, owner) for spec in specs], effects)
+        return self._spread(effects)
 
-    def resolve(self, name: str, value: str) -> list[Node[Owner]]:
-        """Give `name` its value; the calls that are ready now. Raises NotFound, or InvalidRequest if it has one."""
-        variable = self._open(name)
-        variable.value = value
-        for node in variable.consumers:
-            node.missing -= 1
-        return [node for node in variable.consumers if node.missing == 0]
+    def resolve(self, name: str, value: JSON) -> Effects[Owner]:
+        """Give `name` its value. Raises NotFound, or InvalidRequest if it has one."""
+        effects: Effects[Owner] = Effects()
+        self._assign(self._open(name), value, effects)
+        return self._spread(effects)
 
-    def fail(self, name: str, error: ParrotError) -> list[Aborted[Owner]]:
-        """`name` will never have a value: every call downstream of it is aborted, each once, in graph order."""
-        variable = self._open(name)
-        variable.error = error
-        return [gone for node in variable.consumers for gone in self._abort(node, variable)]
+    def fail(self, name: str, error: ParrotError) -> Effects[Owner]:
+        """`name` will never have a value: every node downstream of it is aborted."""
+        effects: Effects[Owner] = Effects()
+        self._reject(self._open(name), error, effects)
+        return self._spread(effects)
 
     def variable(self, name: str) -> Variable[Owner]:
         """Raises NotFound."""
@@ -120,15 +90,19 @@ class Graph(Generic[Owner]):
             raise NotFound(f"no variable {name!r} in this session", where=name) from None
 
     def settable(self, name: str) -> None:
-        """Raises NotFound, or InvalidRequest if a call produces `name` or it has a value."""
+        """Raises NotFound, or InvalidRequest if a node produces `name` or it has a value."""
         producer = self._open(name).producer
         if producer is not None:
-            raise InvalidRequest(f"variable {name!r} is the output of call {producer.call.id!r}", where=name)
+            raise InvalidRequest(f"variable {name!r} is the output of {producer}", where=name)
 
-    def values(self, names: Sequence[str]) -> dict[str, str]:
-        """The values of `names`, which must have one."""
-        found = {name: self.variables[name].value for name in names}
-        return {name: value for name, value in found.items() if value is not None}
+    def values(self, names: Iterable[str]) -> dict[str, JSON]:
+        """The values of those of `names` that have one."""
+        found = ((name, self.variables[name]) for name in names)
+        return {name: variable.value for name, variable in found if variable.settled and variable.error is None}
+
+    def inputs(self, node: Node[Owner]) -> dict[str, JSON]:
+        """The values that `node` reads, which it must have, by the names that its specification has for them."""
+        return {name: self.variables[variable].value for name, variable in node.reads.items()}
 
     def _open(self, name: str) -> Variable[Owner]:
         variable = self.variable(name)
@@ -136,62 +110,88 @@ class Graph(Generic[Owner]):
             raise InvalidRequest(f"variable {name!r} is assigned once, and it has been", where=name)
         return variable
 
-    def _abort(self, node: Node[Owner], cause: Variable[Owner]) -> Iterator[Aborted[Owner]]:
-        """`node` and everything downstream of it. Iterative: a chain may be longer than Python's stack."""
-        todo = [(node, cause)]
-        while todo:
-            node, cause = todo.pop()
-            output = self.variables[node.call.output]
-            if output.settled:
-                continue
-            assert cause.error is not None
-            reason = f"call {node.call.id!r} did not run: its input {cause.name!r} failed: {cause.error.message}"
-            output.error = DependencyFailed(reason, where=node.call.output)
-            yield Aborted(node, output.error)
-            todo.extend((consumer, output) for consumer in reversed(output.consumers))
+    # The work: `effects.settled` is also the queue of variables whose consumers are still to be told.
 
-    def _check(self, nodes: Sequence[Node[Owner]], inputs: Mapping[str, str | None]) -> None:
-        for name in inputs:
-            if name in self.variables:
-                raise DuplicateProducer(f"input {name!r} exists in this session", where=f"inputs.{name}")
-        producers: dict[str, Node[Owner]] = {}
+    def _spread(self, effects: Effects[Owner]) -> Effects[Owner]:
+        """Iterative: a chain may be longer than Python's stack."""
+        for variable in effects.settled:  # grows meanwhile
+            for node in variable.consumers:
+                if self.variables[node.output].settled:
+                    continue
+                if variable.error is not None:
+                    self._abort(node, variable, effects)
+                    continue
+                node.missing -= 1
+                if node.missing == 0:
+                    self._fire(node, effects)
+        return effects
+
+    def _add(self, nodes: Sequence[Node[Owner]], effects: Effects[Owner]) -> None:
         for node in nodes:
-            name, mine = node.call.output, node.call.id
-            if name in producers:
-                message = f"variable {name!r} has two producers: calls {producers[name].call.id!r} and {mine!r}"
-                raise DuplicateProducer(message, where=name)
-            if name in inputs or name in self.variables:
-                raise DuplicateProducer(f"call {mine!r} produces {name!r}, which exists already", where=name)
-            producers[name] = node
+            variable = self.variables.get(node.output)
+            if variable is None:
+                self.variables[node.output] = Variable(node.output, node)
+            else:  # the output of a map or branch, which from now on the collecting node makes
+                variable.producer = node
+        causes: list[Variable[Owner] | None] = []
         for node in nodes:
-            for name in node.inputs:
-                if name not in producers and name not in inputs and name not in self.variables:
-                    message = f"call {node.call.id!r} reads the unknown variable {name!r}"
-                    raise DanglingReference(message, where=f"call {node.call.id!r}.request")
-        _refuse_cycles(nodes, producers)
+            inputs = [self.variables[name] for name in node.reads.values()]
+            for variable in inputs:
+                if not variable.settled:
+                    node.missing += 1
+                    variable.consumers.append(node)
+            causes.append(next((variable for variable in inputs if variable.error is not None), None))
+        effects.added.extend(nodes)
+        for node, cause in zip(nodes, causes, strict=True):
+            if cause is not None:
+                self._abort(node, cause, effects)
+            elif node.missing == 0:
+                self._fire(node, effects)
 
+    def _fire(self, node: Node[Owner], effects: Effects[Owner]) -> None:
+        """`node` has all its inputs."""
+        if isinstance(node.spec, Call):
+            effects.ready.append(node)
+            return
+        output = self.variables[node.output]
+        try:
+            if isinstance(node.spec, Map | Branch):
+                (value,) = self.inputs(node).values()
+                growth = expand(node, value)
+                for name, item in growth.items.items():
+                    self.variables[name] = Variable(name, None, value=item, settled=True)
+                self._add(growth.nodes, effects)
+            else:
+                self._assign(output, self._evaluate(node, node.spec), effects)
+        except TransformFailed as error:
+            self._reject(output, type(error)(f"{node}: {error.message}", where=node.output), effects)
 
-def _refuse_cycles(nodes: Sequence[Node[Owner]], producers: Mapping[str, Node[Owner]]) -> None:
-    """Kahn's algorithm; what is left over lies on a cycle or behind one, so a walk upstream finds it."""
-    waits = {node.call.output: sum(name in producers for name in node.inputs) for node in nodes}
-    readers: dict[str, list[str]] = {}
-    for node in nodes:
-        for name in node.inputs:
-            readers.setdefault(name, []).append(node.call.output)
-    free = [name for name, count in waits.items() if count == 0]
-    while free:
-        name = free.pop()
-        del waits[name]
-        for reader in readers.get(name, ()):
-            waits[reader] -= 1
-            if waits[reader] == 0:
-                free.append(reader)
-    if not waits:
-        return
-    name, path = next(iter(waits)), list[str]()
-    while name not in path:
-        path.append(name)
-        name = next(source for source in producers[name].inputs if source in waits)
-    cycle = [name, *reversed(path[path.index(name) :])]
-    calls = ", ".join(repr(producers[name].call.id) for name in cycle[1:])
-    raise CyclicProgram(f"the program has a cycle: {' -> '.join(cycle)} (calls {calls})", where=cycle[0])
+    def _evaluate(self, node: Node[Owner], spec: Spec | Collect) -> JSON:
+        values = self.inputs(node)
+        if not isinstance(spec, Collect):
+            assert not isinstance(spec, Call | Map | Branch)
+            return apply(spec, values)
+        if not spec.many:
+            return values[spec.results[0]]
+        gathered = [values[name] for name in spec.results]
+        refuse_large(gathered)
+        return gathered
+
+    def _abort(self, node: Node[Owner], cause: Variable[Owner], effects: Effects[Owner]) -> None:
+        output = self.variables[node.output]
+        if output.settled:
+            return
+        assert cause.error is not None
+        because = cause.error.because if isinstance(cause.error, DependencyFailed) else cause.error.message
+        reason = f"{node} did not run: its input {cause.name!r} failed: {because}"
+        error = DependencyFailed(reason, where=node.output, because=because)
+        effects.aborted.append(Aborted(node, error))
+        self._reject(output, error, effects)
+
+    def _assign(self, variable: Variable[Owner], value: JSON, effects: Effects[Owner]) -> None:
+        variable.value, variable.settled = value, True
+        effects.settled.append(variable)
+
+    def _reject(self, variable: Variable[Owner], error: ParrotError, effects: Effects[Owner]) -> None:
+        variable.error, variable.settled = error, True
+        effects.settled.append(variable)

@@ -1,81 +1,71 @@
 """The program: what one POST /v1/runs carries. The wire form and the domain form are the same values.
 
 Validation here is local to the program (shapes, names, ranges). What depends on the session a program joins,
-such as references to earlier variables and cycles, is `core.graph`'s.
+such as references to earlier variables and cycles, is `core.check`'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
+from semantic_parrot.core.body import Arm, Body, Branch, Call, Map, Result
 from semantic_parrot.core.errors import DanglingReference, InvalidProgram, InvalidRequest
-from semantic_parrot.core.wire import references
+from semantic_parrot.core.model import Name, Reference, Value
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+__all__ = [
+    "Arm", "Body", "Branch", "Call", "Lifetime", "Map", "Objective", "Options", "Program", "Result", "explain",
+    "parse_program", "place",
+]  # fmt: skip
+
 Objective = Literal["latency", "throughput"]
 Lifetime = Literal["prefetch", "foreground"]
-
-
-class Value(BaseModel):
-    """A frozen value of the wire: unknown fields are refused, nothing is converted."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Call(Value):
-    """One LLM request. `request` is an OpenAI chat or completion body with templates; `output` names its text."""
-
-    id: Name
-    output: Name
-    request: dict[str, Any]
-
-    def inputs(self) -> tuple[str, ...]:
-        """The variables that the call reads, in order of first use."""
-        return references(self.request, f"call {self.id!r}.request")
 
 
 class Options(Value):
     """Parrot's own hints, all in one field of the body."""
 
     session: str | None = None
-    objectives: dict[Name, Objective] = {}
+    objectives: dict[Reference, Objective] = Field(default={})
     lifetime: Lifetime = "foreground"
 
 
-class Program(Value):
-    """Calls joined by variables; a DAG once it has joined its session's graph.
+class Program(Body):
+    """Nodes joined by variables; a DAG once it has joined its session's graph.
 
     `inputs` are variables with a value; None (sessions only) declares one that is set later. `outputs` are what
-    the run returns; none named means every variable that no call of the program reads. `deltas` names the calls
-    whose text streams as `variable.delta`.
+    the run returns; none named means every variable that no node of the program reads. `deltas` names the calls
+    whose text streams as `variable.delta`; a map or a branch there stands for all calls in it.
     """
 
-    calls: Annotated[list[Call], Field(min_length=1, max_length=100_000)]
-    inputs: dict[Name, str | None] = {}
-    outputs: list[Name] | None = None
+    inputs: dict[Name, JsonValue] = Field(default={})
+    outputs: list[Reference] | None = None
     parrot: Options = Options()
     deltas: Literal["none", "all"] | list[Name] = "none"
     stream: bool = False
 
-    def streams(self, call_id: str) -> bool:
-        """Whether the text of call `call_id` is to be sent as it comes."""
-        return self.deltas == "all" or (self.deltas != "none" and call_id in self.deltas)
+    def streams(self, node_id: str) -> bool:
+        """Whether the text of call `node_id`, or of the calls in map or branch `node_id`, is to be sent as it comes."""
+        return self.deltas == "all" or (self.deltas != "none" and node_id in self.deltas)
 
     def wanted(self) -> tuple[str, ...]:
         """The outputs, or the sinks of the program where none are named."""
         if self.outputs is not None:
             return tuple(self.outputs)
-        read = {name for call in self.calls for name in call.inputs()}
-        return tuple(call.output for call in self.calls if call.output not in read)
+        read = set(self.reads())
+        return tuple(node.output for node in self.nodes() if node.output not in read)
 
 
 def place(loc: Sequence[str | int]) -> str:
     """pydantic's location as a path: ``calls[0].request.max_tokens``."""
     text = ""
-    for part in loc:
+    for i, part in enumerate(loc):
+        if isinstance(part, str) and i > 1 and loc[i - 2] == "transforms":
+            continue  # not a field, but which of the operations it was
+        if part == "[key]":
+            continue  # it is the key itself that is wrong
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text
 
@@ -86,7 +76,7 @@ def explain(error: ValidationError, *, prefix: str = "") -> tuple[str, str]:
     where = ".".join(filter(None, (prefix, place(fault["loc"]))))
     if fault["type"] == "extra_forbidden":
         return f"unknown or unsupported field {where!r}", where
-    return f"{where}: {fault['msg']}", where
+    return f"{where}: {fault['msg'].removeprefix('Value error, ')}", where
 
 
 def parse_program(body: object) -> Program:
@@ -100,13 +90,32 @@ def parse_program(body: object) -> Program:
     except ValidationError as error:
         message, where = explain(error)
         raise InvalidRequest(message, where=where) from None
-    seen: set[str] = set()
-    for i, call in enumerate(program.calls):
-        if call.id in seen:
-            raise InvalidProgram(f"two calls have the id {call.id!r}", where=f"calls[{i}].id")
-        seen.add(call.id)
+    if not program.nodes():
+        raise InvalidRequest("a program needs calls, transforms, maps or branches; calls is empty", where="calls")
+    _check_bodies(program)
+    seen = {node.id for node in program.nodes()}
     if isinstance(program.deltas, list):
         for i, name in enumerate(program.deltas):
             if name not in seen:
                 raise DanglingReference(f"deltas names the unknown call {name!r}", where=f"deltas[{i}]")
     return program
+
+
+def _check_bodies(program: Program) -> None:
+    """Every body's ids are its own, and so is a map's `item`; no two arms answer to one value."""
+    ids: dict[str, set[str]] = {}
+    for where, node in program.places():
+        _new(node.id, ids.setdefault(where.rpartition(".")[0], set()), f"{where}.id")
+        if isinstance(node, Map) and any(inner.output == node.item for inner in node.nodes()):
+            raise InvalidProgram(f"map {node.id!r}: a node produces its item {node.item!r}", where=f"{where}.item")
+        if isinstance(node, Branch):
+            for i, arm in enumerate(node.arms):
+                if any(arm.when == other.when for other in node.arms[:i]):
+                    message = f"branch {node.id!r} has two arms for {arm.when!r}"
+                    raise InvalidProgram(message, where=f"{where}.arms[{i}].when")
+
+
+def _new(name: str, seen: set[str], where: str) -> None:
+    if name in seen:
+        raise InvalidProgram(f"two nodes have the id {name!r}", where=where)
+    seen.add(name)

@@ -19,9 +19,12 @@ from semantic_parrot.core.analysis import objectives
 from semantic_parrot.core.engines.protocol import Delta, Done
 from semantic_parrot.core.errors import Cancelled, InternalError, ParrotError
 from semantic_parrot.core.events import Event, Status
-from semantic_parrot.core.graph import Aborted, Node
-from semantic_parrot.core.program import Objective, Program
+from semantic_parrot.core.graph import Aborted
+from semantic_parrot.core.instance import Node
+from semantic_parrot.core.log import Log
+from semantic_parrot.core.program import Call, Objective, Program
 from semantic_parrot.core.response import completion
+from semantic_parrot.core.value import JSON
 from semantic_parrot.core.wire import content_key, render
 
 if TYPE_CHECKING:
@@ -35,9 +38,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A call that may go to an engine: its rendered request, that request's content key, seconds since the start."""
+    """A call that may go to an engine: its rendered request, that request's content key, seconds since the start.
+    `site`: the id of the program's own node that it comes from."""
 
-    node: Node[Run]
+    id: str
+    output: str
+    site: str
     body: dict[str, Any]
     key: str
     at: float
@@ -54,73 +60,85 @@ class Run:
         self._started = time.monotonic()
         self._execute = execute
         self._grace = grace
-        self._objectives = objectives(program.calls, program.parrot.objectives)
-        self._open = {call.id: call for call in program.calls}
+        self._objectives = objectives(program.nodes(), program.parrot.objectives)
+        self._nodes: dict[str, Node[Run]] = {}
+        self._open: dict[str, Node[Run]] = {}
         self._finished: dict[str, dict[str, Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._log: list[Event] = []
-        self._changed = asyncio.Event()
+        self._log = Log()
         self._readers = 0
         self._on_done: list[Callable[[Run], None]] = []
         self._emit(events.RunStarted(id=self.id))
 
-    # What the session tells it.
+    # What the session tells it, after each change of the graph.
+
+    def adopt(self, node: Node[Run]) -> None:
+        """`node` belongs to this run, by its program or from a map or branch of it."""
+        self._nodes[node.output] = self._open[node.output] = node
 
     def launch(self, node: Node[Run]) -> None:
-        """`node` has all its inputs: announce the request it is now, then execute it."""
-        body = render(node.call.request, self.session.graph.values(node.inputs))
-        ready = Ready(node, body, content_key(body), time.monotonic() - self._started)
+        """`node`, a call, has all its inputs: announce the request it is now, then execute it."""
+        assert isinstance(node.spec, Call)
+        body = render(node.spec.request, self.session.graph.inputs(node))
+        at = time.monotonic() - self._started
+        ready = Ready(node.id, node.output, node.site, body, content_key(body), at)
         self.status = "running"
-        self._emit(events.CallReady(id=node.call.id, content_key=ready.key))
+        self._emit(events.CallReady(id=ready.id, content_key=ready.key))
         task = asyncio.create_task(self._drive(ready))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def abort(self, aborted: Aborted[Run]) -> None:
-        """A call of this run will never be ready."""
-        call = aborted.node.call
-        if self._open.pop(call.id, None) is not None:
-            self._emit(events.CallAborted(id=call.id, reason=aborted.error.message))
-            self._maybe_finish()
+        """A node of this run will never be ready."""
+        node = aborted.node
+        if self._open.pop(node.output, None) is not None and isinstance(node.spec, Call):
+            self._emit(events.CallAborted(id=node.id, reason=aborted.error.message))
+
+    def settled(self, node: Node[Run]) -> None:
+        """The output of `node` has its value or its error; a call stays open until its last event is told."""
+        if not isinstance(node.spec, Call):
+            self._open.pop(node.output, None)
+
+    def maybe_finish(self) -> None:
+        """To be told once the session has told everything else."""
+        if not self._open and not self.ended:
+            self._finish("finished" if set(self.program.wanted()) <= set(self.outputs()) else "failed")
 
     # Executing a call.
 
     async def _drive(self, ready: Ready) -> None:
-        call = ready.node.call
-        streams = self.program.streams(call.id)
+        streams = self.program.streams(ready.site)
         try:
-            async with aclosing(self._execute(ready.body, self._objectives[call.id])) as items:
+            async with aclosing(self._execute(ready.body, self._objectives[ready.site])) as items:
                 async for item in items:
                     if isinstance(item, Done):
                         self._succeed(ready, item)
                     elif streams:
-                        self._emit(events.VariableDelta(id=call.id, variable=call.output, text=item.text))
+                        self._emit(events.VariableDelta(id=ready.id, variable=ready.output, text=item.text))
         except ParrotError as error:
             self._fail(ready, error)
         except Exception:
-            log.exception("call %r of %s", call.id, self.id)
-            self._fail(ready, InternalError(f"call {call.id!r} failed inside the server; its log says why"))
+            log.exception("call %r of %s", ready.id, self.id)
+            self._fail(ready, InternalError(f"call {ready.id!r} failed inside the server; its log says why"))
 
     def _succeed(self, ready: Ready, done: Done) -> None:
-        call = ready.node.call
         response = completion(ready.body, done, id=f"chatcmpl-{uuid.uuid4().hex}", created=int(time.time()))
         timings = done.timings.model_copy(update={"ready": ready.at})
         # Consumers first: whoever sees this call finished knows already what follows from it.
-        self.session.resolve(call.output, done.text)
-        self._settle(ready, events.CallFinished(id=call.id, content_key=ready.key, response=response, timings=timings))
+        self.session.resolve(ready.output, done.text)
+        self._settle(ready, events.CallFinished(id=ready.id, content_key=ready.key, response=response, timings=timings))
 
     def _fail(self, ready: Ready, error: ParrotError) -> None:
-        call = ready.node.call
-        self.session.fail(call.output, error)
+        self.session.fail(ready.output, error)
         body = error.body()
-        self._settle(ready, events.CallFailed(id=call.id, content_key=ready.key, status=error.status, body=body))
+        self._settle(ready, events.CallFailed(id=ready.id, content_key=ready.key, status=error.status, body=body))
 
     def _settle(self, ready: Ready, event: events.CallFinished | events.CallFailed) -> None:
-        del self._open[ready.node.call.id]
+        del self._open[ready.output]
         record = event.model_dump(mode="json", exclude={"type", "id"})
         self._finished[event.id] = record
         self._emit(event)
-        self._maybe_finish()
+        self.maybe_finish()
 
     # The end.
 
@@ -130,16 +148,14 @@ class Run:
             return
         for task in self._tasks:
             task.cancel()
+        self.status = "cancelled"  # so that what follows does not end the run before all is told
         gone, self._open = self._open, {}
-        for call in gone.values():
-            if not self.session.graph.variables[call.output].settled:
-                self.session.fail(call.output, Cancelled(reason, where=call.output))
-            self._emit(events.CallAborted(id=call.id, reason=reason))
+        for node in gone.values():
+            if not self.session.graph.variables[node.output].settled:
+                self.session.fail(node.output, Cancelled(reason, where=node.output))
+            if isinstance(node.spec, Call):
+                self._emit(events.CallAborted(id=node.id, reason=reason))
         self._finish("cancelled")
-
-    def _maybe_finish(self) -> None:
-        if not self._open and not self.ended:
-            self._finish("finished" if set(self.program.wanted()) <= set(self.outputs()) else "failed")
 
     def _finish(self, status: Status) -> None:
         self.status = status
@@ -162,17 +178,17 @@ class Run:
         """The number of the newest event."""
         return len(self._log)
 
-    def outputs(self) -> dict[str, str]:
+    def outputs(self) -> dict[str, JSON]:
         """The wanted outputs that have a value."""
         return self.session.graph.values(self.program.wanted())
 
     def errors(self) -> dict[str, dict[str, Any]]:
-        """Error body, with the call's name, by variable: of every call that failed or was aborted."""
+        """Error body, with the id of the node under its kind, by variable: of all that failed or were aborted."""
         found: dict[str, dict[str, Any]] = {}
-        for call in self.program.calls:
-            error = self.session.graph.variables[call.output].error
+        for name, node in self._nodes.items():
+            error = self.session.graph.variables[name].error
             if error is not None:
-                found[call.output] = {**error.body()["error"], "call": call.id}
+                found[name] = {**error.body()["error"], node.spec.kind: node.id}
         return found
 
     def tokens(self, call_ids: Collection[str]) -> int:
@@ -190,20 +206,13 @@ class Run:
             "calls": self._finished,
         }
 
-    async def events(self, after: int = 0) -> AsyncIterator[tuple[int, Event]]:
+    def events(self, after: int = 0) -> AsyncIterator[tuple[int, Event]]:
         """(number, event), numbered from 1: those past `after`, then each as it happens, to `run.finished`."""
-        while True:
-            while after < len(self._log):
-                after += 1
-                yield after, self._log[after - 1]
-            if self.ended:
-                return
-            await self._changed.wait()
+        return self._log.read(after)
 
     async def wait(self) -> None:
         """Until the run has ended."""
-        while not self.ended:
-            await self._changed.wait()
+        await self._log.wait()
 
     def attach(self) -> None:
         """A client reads along."""
@@ -225,5 +234,3 @@ class Run:
 
     def _emit(self, event: Event) -> None:
         self._log.append(event)
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()

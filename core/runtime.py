@@ -10,12 +10,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from semantic_parrot.core.engines.protocol import Delta, Done, Engine, ModelInfo
-from semantic_parrot.core.errors import InvalidRequest, NotFound, UnknownModel
-from semantic_parrot.core.program import Call, Objective, Program
+from semantic_parrot.core.errors import InvalidRequest, NotFound, TooLarge, UnknownModel
+from semantic_parrot.core.program import Branch, Call, Map, Objective, Program
 from semantic_parrot.core.request import Message, ModelRequest, parse_request
 from semantic_parrot.core.run import Run
 from semantic_parrot.core.scheduler import Scheduler
 from semantic_parrot.core.session import Session
+from semantic_parrot.core.transforms import check as check_transform
+from semantic_parrot.core.value import JSON, refuse_large
 from semantic_parrot.core.wire import render
 
 
@@ -33,6 +35,15 @@ class _AnyText(dict[str, str]):
 
     def __missing__(self, name: str) -> str:
         return "x"
+
+
+def refuse_large_input(where: str, value: JSON) -> None:
+    """Raises InvalidRequest for JSON larger than transforms may make; a text may be as long as a body."""
+    try:
+        if not isinstance(value, str):
+            refuse_large(value)
+    except TooLarge as error:
+        raise InvalidRequest(f"{where}: {error.message}", where=where) from None
 
 
 class Runtime:
@@ -90,9 +101,14 @@ class Runtime:
         return self._start(program, Session(self._start) if wanted is None else self.session(wanted))
 
     def _start(self, program: Program, session: Session) -> Run:
-        for i, call in enumerate(program.calls):
-            self._check(call, f"calls[{i}].request")
-        known = {call.output for call in program.calls} | set(program.inputs) | set(session.graph.variables)
+        for where, node in program.places():
+            if isinstance(node, Call):
+                self._check(node, f"{where}.request")
+            elif not isinstance(node, Map | Branch):
+                check_transform(node, where)
+        for name, value in program.inputs.items():
+            refuse_large_input(f"inputs.{name}", value)
+        known = {node.output for node in program.nodes()} | set(program.inputs) | set(session.graph.variables)
         for place in ("outputs", "parrot.objectives"):
             for name in (program.outputs or ()) if place == "outputs" else program.parrot.objectives:
                 if name not in known:

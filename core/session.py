@@ -7,9 +7,10 @@ import uuid
 from collections.abc import Callable, Mapping
 
 from semantic_parrot.core.errors import Cancelled, NotFound, ParrotError
-from semantic_parrot.core.graph import Graph
-from semantic_parrot.core.program import Call, Options, Program
+from semantic_parrot.core.graph import Effects, Graph, Variable
+from semantic_parrot.core.program import Body, Options, Program
 from semantic_parrot.core.run import Run
+from semantic_parrot.core.value import JSON
 
 
 class Session:
@@ -20,7 +21,7 @@ class Session:
         self.graph: Graph[Run] = Graph()
         self.runs: set[Run] = set()
         self._start = start
-        self._waiters: dict[str, list[asyncio.Future[str]]] = {}
+        self._waiters: dict[str, list[asyncio.Future[JSON]]] = {}
 
     @property
     def busy(self) -> bool:
@@ -31,54 +32,69 @@ class Session:
 
     def join(self, program: Program, run: Run) -> None:
         """`program` joins the graph and its ready calls start. Raises as Graph.join; then nothing runs."""
-        joined = self.graph.join(program.calls, program.inputs, run)
+        effects = self.graph.join(program.nodes(), program.inputs, run)
         self.runs.add(run)
         run.on_done(self.runs.discard)
-        for node in joined.ready:
-            run.launch(node)
-        for gone in joined.aborted:
-            run.abort(gone)
+        self._tell(effects)
 
-    def resolve(self, name: str, value: str) -> None:
+    def resolve(self, name: str, value: JSON) -> None:
         """`name` has its value: tell who waits, launch what is ready."""
-        ready = self.graph.resolve(name, value)
-        for waiter in self._waiters.pop(name, ()):
-            if not waiter.done():
-                waiter.set_result(value)
-        for node in ready:
-            node.owner.launch(node)
+        self._tell(self.graph.resolve(name, value))
 
     def fail(self, name: str, error: ParrotError) -> None:
         """`name` will never have a value, and nothing downstream of it either."""
-        aborted = self.graph.fail(name, error)
-        self._raise(name, error)
-        for gone in aborted:
-            self._raise(gone.node.call.output, gone.error)
+        self._tell(self.graph.fail(name, error))
+
+    def _tell(self, effects: Effects[Run]) -> None:
+        """All that a change has led to, to whom it concerns. Whether a run has ended shows only after the rest."""
+        for node in effects.added:
+            node.owner.adopt(node)
+        for node in effects.ready:
+            node.owner.launch(node)
+        for gone in effects.aborted:
             gone.node.owner.abort(gone)
+        concerned = dict.fromkeys(node.owner for node in effects.added)
+        for variable in effects.settled:
+            self._answer(variable)
+            if variable.producer is not None:
+                variable.producer.owner.settled(variable.producer)
+                concerned[variable.producer.owner] = None
+        for run in concerned:
+            run.maybe_finish()
+
+    def _answer(self, variable: Variable[Run]) -> None:
+        for waiter in self._waiters.pop(variable.name, ()):
+            if waiter.done():
+                continue
+            if variable.error is not None:
+                waiter.set_exception(variable.error)
+            else:
+                waiter.set_result(variable.value)
 
     # The paper's step-wise API (§4.1): submit, set, get.
 
-    def submit(self, calls: list[Call], inputs: Mapping[str, str | None]) -> list[str]:
-        """Submit calls and return at once: the ids of their output variables. Raises as `join`."""
-        self._start(Program(calls=calls, inputs=dict(inputs), parrot=Options(session=self.id)), self)
-        return [self.variable_id(call.output) for call in calls]
+    def submit(self, body: Body, inputs: Mapping[str, JSON]) -> list[str]:
+        """Submit nodes and return at once: the ids of their output variables. Raises as `join`."""
+        fields = {field: getattr(body, field) for field in Body.model_fields}
+        self._start(Program(**fields, inputs=dict(inputs), parrot=Options(session=self.id)), self)
+        return [self.variable_id(node.output) for node in body.nodes()]
 
     def variable_id(self, name: str) -> str:
         return f"{self.id}.{name}"
 
-    def set(self, name: str, value: str) -> None:
+    def set(self, name: str, value: JSON) -> None:
         """Raises NotFound for an unknown variable, InvalidRequest for one that has a value or a producer."""
         self.graph.settable(name)
         self.resolve(name, value)
 
-    async def get(self, name: str) -> str:
+    async def get(self, name: str) -> JSON:
         """The value, as soon as there is one. Raises NotFound, or the error of the call that should produce it."""
         variable = self.graph.variable(name)
         if variable.error is not None:
             raise variable.error
-        if variable.value is not None:
+        if variable.settled:
             return variable.value
-        waiter: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[JSON] = asyncio.get_running_loop().create_future()
         waiting = self._waiters.setdefault(name, [])
         waiting.append(waiter)
         try:
@@ -93,12 +109,9 @@ class Session:
         for run in tuple(self.runs):
             run.cancel(reason)
         for name in tuple(self._waiters):
-            self._raise(name, Cancelled(reason, where=name))
-
-    def _raise(self, name: str, error: ParrotError) -> None:
-        for waiter in self._waiters.pop(name, ()):
-            if not waiter.done():
-                waiter.set_exception(error)
+            for waiter in self._waiters.pop(name):
+                if not waiter.done():
+                    waiter.set_exception(Cancelled(reason, where=name))
 
 
 def split_variable_id(variable_id: str) -> tuple[str, str]:

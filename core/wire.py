@@ -10,16 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from semantic_parrot.core.errors import DanglingReference, InvalidProgram
+from semantic_parrot.core.value import JSON, as_text
 
 TEMPLATE = "$t"
 
 #: Fields that say how to deliver an answer or who asks for it, and so do not change the answer.
 IGNORED = frozenset({"stream", "stream_options", "user", "metadata", "parrot"})
 
-JSON = Any
 Request = Mapping[str, JSON]
 
 
@@ -61,14 +60,15 @@ def references(request: Request, where: str = "request") -> tuple[str, ...]:
     return tuple(dict.fromkeys(_references(request, where)))
 
 
-def render(request: Request, values: Mapping[str, str]) -> dict[str, JSON]:
-    """`request` with every template replaced by its text. Raises DanglingReference for a missing value."""
+def render(request: Request, values: Mapping[str, JSON]) -> dict[str, JSON]:
+    """`request` with every template replaced by its text (`as_text` of what is not). Raises DanglingReference for a
+    missing value."""
 
     def text(part: JSON) -> str:
         if isinstance(part, str):
             return part
         try:
-            return values[part["var"]]
+            return as_text(values[part["var"]])
         except KeyError:
             raise DanglingReference(f"variable {part['var']!r} has no value", where=part["var"]) from None
 

@@ -6,7 +6,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from semantic_parrot.core.errors import InvalidRequest
-from semantic_parrot.core.program import parse_program
+from semantic_parrot.core.program import Body, parse_program
+from semantic_parrot.core.runtime import refuse_large_input
 from semantic_parrot.core.session import split_variable_id
 from semantic_parrot.server.body import read_object, refuse_fields, refuse_query
 from semantic_parrot.server.service import Service
@@ -32,14 +33,14 @@ def routes(service: Service) -> APIRouter:
 
     @router.post("/v1/sessions/{session_id}/calls")
     async def submit(request: Request, session_id: str) -> Response:
-        """Submit: the ids of the variables that `inputs` and `calls` add, at once. An input of null is set later."""
+        """Submit: the ids of the variables that `inputs` and the nodes add, at once. An input of null is set later."""
         refuse_query(request)
         session = runtime.session(session_id)
         body = await read_object(request, settings.max_body)
-        refuse_fields(body, {"calls", "inputs"})
+        refuse_fields(body, {*Body.model_fields, "inputs"})
         program = parse_program(body)
-        session.submit(program.calls, program.inputs)
-        names = [*program.inputs, *(call.output for call in program.calls)]
+        session.submit(program, program.inputs)
+        names = [*program.inputs, *(node.output for node in program.nodes())]
         return JSONResponse({"variables": {name: session.variable_id(name) for name in names}})
 
     @router.get("/v1/variables/{variable_id:path}")
@@ -52,15 +53,16 @@ def routes(service: Service) -> APIRouter:
 
     @router.put("/v1/variables/{variable_id:path}")
     async def put(request: Request, variable_id: str) -> Response:
-        """Set: once, and only a variable that no call produces."""
+        """Set: once, and only a variable that nothing produces."""
         refuse_query(request)
         session_id, name = split_variable_id(variable_id)
         session = runtime.session(session_id)
         body = await read_object(request, settings.max_body)
         refuse_fields(body, {"value"})
         value = body.get("value")
-        if not isinstance(value, str):
-            raise InvalidRequest("value must be a text", where="value")
+        if value is None:
+            raise InvalidRequest("value must be a text or JSON, and not null", where="value")
+        refuse_large_input("value", value)
         session.set(name, value)
         return JSONResponse({"id": variable_id, "name": name})
 

@@ -6,7 +6,7 @@ import pytest
 from scripted import ScriptedEngine, answer, text_of
 
 from semantic_parrot.core.errors import Cancelled, EngineFailed, InvalidRequest, NotFound, ParrotError, UnknownModel
-from semantic_parrot.core.program import Call, parse_program
+from semantic_parrot.core.program import Body, Call, parse_program
 from semantic_parrot.core.request import parse_request
 from semantic_parrot.core.runtime import Runtime
 from semantic_parrot.core.wire import content_key, render, template
@@ -205,9 +205,9 @@ async def test_release_counts_what_nobody_claimed(runtime):
 
 async def test_step_wise_submit_set_get(runtime):
     session = runtime.open_session()
-    ids = session.submit([Call(id="one", output="a", request=request("A ", ("in",)))], {"in": None})
+    ids = session.submit(Body(calls=[Call(id="one", output="a", request=request("A ", ("in",)))]), {"in": None})
     assert ids == [f"{session.id}.a"]
-    session.submit([Call(id="one", output="b", request=request("B ", ("a",)))], {})
+    session.submit(Body(calls=[Call(id="one", output="b", request=request("B ", ("a",)))]), {})
     waiting = asyncio.create_task(session.get("b"))
     await asyncio.sleep(0)
     session.set("in", "x")
@@ -223,7 +223,7 @@ async def test_step_wise_submit_set_get(runtime):
 
 async def test_closing_a_session_ends_its_runs_and_its_waiters(runtime):
     session = runtime.open_session()
-    session.submit([Call(id="one", output="a", request=request("A ", ("in",)))], {"in": None})
+    session.submit(Body(calls=[Call(id="one", output="a", request=request("A ", ("in",)))]), {"in": None})
     waiting = [asyncio.create_task(session.get(name)) for name in ("a", "in")]
     await asyncio.sleep(0)
     runtime.close_session(session.id)
@@ -241,7 +241,7 @@ async def test_a_session_that_nobody_uses_expires(engine):
     waiting = asyncio.create_task(used.get("nobody-sets-it"))
     with pytest.raises(NotFound):
         await waiting
-    used.submit([Call(id="one", output="a", request=request(("in",)))], {"in": None})
+    used.submit(Body(calls=[Call(id="one", output="a", request=request(("in",)))]), {"in": None})
     later = asyncio.Event()
     asyncio.get_running_loop().call_later(0.2, later.set)
     await later.wait()
@@ -253,7 +253,7 @@ async def test_a_session_that_nobody_uses_expires(engine):
 
 async def test_a_program_may_read_its_sessions_variables(runtime):
     session = runtime.open_session()
-    session.submit([Call(id="one", output="a", request=request("A"))], {})
+    session.submit(Body(calls=[Call(id="one", output="a", request=request("A"))]), {})
     run = runtime.submit(program({"b": ("B ", ("a",))}, parrot={"session": session.id}))
     await run.wait()
     assert run.outputs() == {"b": expected({"a": ("A",), "b": ("B ", ("a",))}, {})["b"]}
@@ -261,7 +261,7 @@ async def test_a_program_may_read_its_sessions_variables(runtime):
 
 async def test_a_waiter_that_leaves_is_forgotten(runtime):
     session = runtime.open_session()
-    session.submit([Call(id="one", output="a", request=request(("in",)))], {"in": None})
+    session.submit(Body(calls=[Call(id="one", output="a", request=request(("in",)))]), {"in": None})
     waiting = asyncio.create_task(session.get("in"))
     await asyncio.sleep(0)
     waiting.cancel()
@@ -275,9 +275,8 @@ async def test_a_waiter_that_leaves_is_forgotten(runtime):
 async def test_an_error_reaches_whoever_gets_the_variable(runtime, engine):
     engine._fail = lambda r: EngineFailed("lost")
     session = runtime.open_session()
-    session.submit(
-        [Call(id="one", output="a", request=request("A")), Call(id="two", output="b", request=request(("a",)))], {}
-    )
+    calls = [Call(id="one", output="a", request=request("A")), Call(id="two", output="b", request=request(("a",)))]
+    session.submit(Body(calls=calls), {})
     with pytest.raises(ParrotError, match="lost"):
         await session.get("b")
     with pytest.raises(EngineFailed):

@@ -47,6 +47,22 @@ def put(path: str, value: Any) -> Callable[[Any], None]:
     return apply
 
 
+def transform(op: str, **fields: Any) -> Callable[[Any], None]:
+    """A program with one good transform and one that is not."""
+    good = {"id": "t0", "op": "strip", "of": "v0", "output": "stripped"}
+    return put("transforms", [good, {"id": "t1", "op": op, "output": "made", **({"of": "v0"} | fields)}])
+
+
+def mapped(**fields: Any) -> Callable[[Any], None]:
+    call = {**GOOD["calls"][0], "id": "each", "output": "e"}
+    good = {"id": "m", "output": "all", "over": "doc", "item": "one", "bound": 3, "calls": [call], "result": "e"}
+    return put("maps", [{**good, **fields}])
+
+
+def branched(*arms: dict[str, Any], **fields: Any) -> Callable[[Any], None]:
+    return put("branches", [{"id": "b", "output": "taken", "on": "doc", "arms": arms, **fields}])
+
+
 #: name → (what is wrong, the error's code, what its message or place names)
 FAULTS: dict[str, tuple[Callable[[Any], None], str, list[str]]] = {
     "cycle": (cycle, "cyclic_program", ["c0", "c1", "c2", "v0"]),
@@ -76,12 +92,82 @@ FAULTS: dict[str, tuple[Callable[[Any], None], str, list[str]]] = {
     "id is a number": (put("calls.1.id", 7), "invalid_request", ["calls[1].id"]),
     "same id": (put("calls.1.id", "c0"), "invalid_program", ["calls[1].id", "c0"]),
     "empty name": (put("calls.1.output", ""), "invalid_request", ["calls[1].output"]),
-    "input is a number": (put("inputs", {"doc": 7}), "invalid_request", ["inputs.doc"]),
+    "input named as an instance": (put("inputs", {"m[0].v": ""}), "invalid_request", ["inputs.m[0].v"]),
     "input without value or session": (put("inputs", {"doc": None}), "invalid_request", ["inputs.doc"]),
     "no messages": (put("calls.0.request", {"model": "default"}), "invalid_request", ["calls[0]", "prompt"]),
     "messages is a text": (put("calls.0.request.messages", "hi"), "invalid_request", ["calls[0]", "messages"]),
     "unknown role": (put("calls.0.request.messages", [{"role": "boss", "content": "x"}]), "invalid_request", ["role"]),
     "bad template": (put("calls.0.request.messages", [{"role": "user", "content": {"$t": [1]}}]), "", ["$t[0]"]),
+    "unknown op": (transform("eval", code="1"), "invalid_request", ["transforms[1]", "eval"]),
+    "no op": (put("transforms", [{"id": "t", "of": "v0", "output": "x"}]), "invalid_request", ["transforms[0]", "op"]),
+    "unknown field of an op": (transform("csv", sep=";"), "invalid_request", ["transforms[1].sep"]),
+    "missing field of an op": (transform("get"), "invalid_request", ["transforms[1].path"]),
+    "empty path": (transform("get", path=[]), "invalid_request", ["transforms[1].path"]),
+    "look-ahead": (transform("regex", pattern="(?=a)"), "invalid_program", ["transforms[1].pattern", "RE2", "(?=a)"]),
+    "open bracket": (transform("regex", pattern="["), "invalid_program", ["transforms[1].pattern", "RE2"]),
+    "huge pattern": (transform("regex", pattern="(((.{30}){30}){30})"), "invalid_program", ["transforms[1].pattern"]),
+    "no such group": (transform("regex", pattern="(a)", group=2), "invalid_program", ["transforms[1].group", "2"]),
+    "no named group": (transform("regex", pattern="a", group="x"), "invalid_program", ["transforms[1].group", "'x'"]),
+    "replace by nothing": (transform("regex", pattern="a", mode="replace"), "invalid_request", ["transforms[1]"]),
+    "no template": (
+        put("transforms", [{"id": "t", "op": "template", "output": "x", "template": {}}]),
+        "invalid_request",
+        ["transforms[0].template", "$t"],
+    ),
+    "bad template of an op": (
+        put("transforms", [{"id": "t", "op": "template", "output": "x", "template": {"$t": [7]}}]),
+        "invalid_program",
+        ["'t'", "$t[0]"],
+    ),
+    "transform reads nothing": (transform("strip", of="nobody"), "dangling_reference", ["t1", "nobody"]),
+    "transform and call": (transform("csv", output="v1"), "duplicate_producer", ["v1", "call 'c1'", "transform 't1'"]),
+    "id of a call": (transform("csv", id="c0"), "invalid_program", ["transforms[1].id", "c0"]),
+    "transform reads itself": (transform("csv", of="made"), "cyclic_program", ["made", "t1"]),
+    "negative bound": (mapped(bound=-1), "invalid_request", ["maps[0].bound"]),
+    "no bound": (mapped(bound=None), "invalid_request", ["maps[0].bound"]),
+    "huge bound": (mapped(bound=10**9), "invalid_request", ["maps[0].bound"]),
+    "map over nothing": (mapped(over="nobody"), "dangling_reference", ["map 'm'", "nobody"]),
+    "map without result": (mapped(result="nobody"), "dangling_reference", ["map 'm'", "nobody"]),
+    "map over itself": (mapped(over="all"), "cyclic_program", ["map 'm'", "all"]),
+    "a body reads its map": (mapped(result="all"), "cyclic_program", ["map 'm'", "all"]),
+    "a body makes its item": (mapped(item="e"), "invalid_program", ["maps[0].item"]),
+    "bad call in a body": (
+        mapped(calls=[{**GOOD["calls"][0], "request": {"model": "gpt-9", "prompt": ""}}]),
+        "model_not_found",
+        ["maps[0].calls[0].request.model"],
+    ),
+    "cycle in a body": (
+        mapped(transforms=[{"id": "t", "op": "csv", "of": "x", "output": "x"}]),
+        "cyclic_program",
+        ["transform 't'", "x -> x"],
+    ),
+    "unknown variable in a body": (
+        mapped(transforms=[{"id": "t", "op": "csv", "of": "nobody", "output": "x"}]),
+        "dangling_reference",
+        ["transform 't' in map 'm'", "nobody"],
+    ),
+    "bad regex in an arm": (
+        branched(
+            {
+                "when": 1,
+                "result": "x",
+                "transforms": [{"id": "t", "op": "regex", "pattern": "(?!a)", "of": "doc", "output": "x"}],
+            }
+        ),
+        "invalid_program",
+        ["branches[0].arms[0].transforms[0].pattern"],
+    ),
+    "no arms": (branched(), "invalid_request", ["branches[0].arms"]),
+    "two arms for one value": (
+        branched({"when": "a", "result": "doc"}, {"when": "a", "result": "doc"}),
+        "invalid_program",
+        ["branches[0].arms[1].when"],
+    ),
+    "default without result": (
+        branched({"when": 1, "result": "doc"}, default={}),
+        "invalid_request",
+        ["default.result"],
+    ),
     "stream is a text": (put("stream", "yes"), "invalid_request", ["stream"]),
 }
 

@@ -123,7 +123,7 @@ def test_what_may_not_be_set_is_refused(site, session):
         response = site.http.put(f"/v1/variables/{variable}", json={"value": "v"})
         assert response.status_code == status
         assert response.json()["error"]["message"]
-    for body in ({}, {"value": None}, {"value": 7}, {"value": "v", "surprise": 1}):
+    for body in ({}, {"value": None}, {"value": "v", "surprise": 1}):
         assert site.http.put(f"/v1/variables/{ids['later']}", json=body).status_code == 400
     assert site.http.put(f"/v1/variables/{ids['later']}", json={"value": ""}).status_code == 200
 

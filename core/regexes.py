@@ -1,0 +1,77 @@
+"""Regular expressions on RE2, whose time is linear in the text; re2 is loaded only when a program has one."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+from semantic_parrot.core.errors import NoMatch, TooLarge, TransformFailed
+from semantic_parrot.core.operations import Regex
+from semantic_parrot.core.value import MAX_SIZE, shown
+
+#: A search takes time in proportion to the text times the compiled pattern, and there is one search per match.
+MAX_TEXT = 100_000
+MAX_MATCHES = 1_000
+MAX_INSTRUCTIONS = 10_000
+
+
+def check_regex(op: Regex) -> None:
+    """Raises TransformFailed, with the field in `where`, for a pattern that RE2 refuses or a group it does not have."""
+    import re2
+
+    try:
+        compiled = _compile(op.pattern)
+    except re2.error as error:
+        why = error.args[0] if error.args else error
+        text = why.decode(errors="replace") if isinstance(why, bytes) else str(why)
+        raise TransformFailed(f"RE2 refuses {op.pattern[:80]!r}: {text}", where="pattern") from None
+    except UnicodeEncodeError:
+        raise TransformFailed("the pattern has half of a surrogate pair", where="pattern") from None
+    if compiled.programsize > MAX_INSTRUCTIONS:
+        raise TransformFailed(f"{op.pattern[:80]!r} is too large a pattern once compiled", where="pattern")
+    groups = range(compiled.groups + 1) if isinstance(op.group, int) else compiled.groupindex
+    if op.group not in groups:
+        raise TransformFailed(f"{op.pattern[:80]!r} has no group {op.group!r}", where="group")
+
+
+def _compile(pattern: str) -> Any:
+    import re2
+
+    options = re2.Options()
+    options.log_errors = False
+    return re2.compile(pattern, options)  # kept by re2 itself
+
+
+def regex(op: Regex, text: str) -> Any:
+    """Raises NoMatch or TooLarge."""
+    if len(text) > MAX_TEXT:
+        raise TooLarge(f"a regex reads no more than {MAX_TEXT} characters, and here are {len(text)}: {text[:80]!r}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise NoMatch(f"half of a surrogate pair, which is no character: {shown(text)}") from None
+    compiled = _compile(op.pattern)
+    if op.mode in ("findall", "replace"):
+        matches = list(islice(compiled.finditer(text), MAX_MATCHES + 1))
+        if len(matches) > MAX_MATCHES:
+            raise TooLarge(f"more than {MAX_MATCHES} matches of {op.pattern[:80]!r} in {shown(text)}")
+        if op.mode == "findall":
+            return [match.group(op.group) or "" for match in matches]
+        return _replace(text, matches, op.replacement or "")
+    match = getattr(compiled, op.mode)(text)
+    if match is None:
+        raise NoMatch(f"{op.pattern[:80]!r} does not match {shown(text)}")
+    found = match.group(op.group)
+    if found is None:
+        raise NoMatch(f"group {op.group!r} of {op.pattern[:80]!r} took no part in the match of {shown(text)}")
+    return found
+
+
+def _replace(text: str, matches: list[Any], replacement: str) -> str:
+    if len(text) + len(matches) * len(replacement) > MAX_SIZE:
+        raise TooLarge(f"replacing makes a text of more than {MAX_SIZE} characters of {shown(text)}")
+    pieces, end = [], 0
+    for match in matches:
+        pieces += [text[end : match.start()], replacement]
+        end = match.end()
+    return "".join([*pieces, text[end:]])
