@@ -92,7 +92,7 @@ def parse_program(body: object) -> Program:
         raise InvalidRequest(message, where=where) from None
     if not program.nodes():
         raise InvalidRequest("a program needs calls, transforms, maps or branches; calls is empty", where="calls")
-    _check_bodies(program)
+    _check_body(program)
     seen = {node.id for node in program.nodes()}
     if isinstance(program.deltas, list):
         for i, name in enumerate(program.deltas):
@@ -101,21 +101,32 @@ def parse_program(body: object) -> Program:
     return program
 
 
-def _check_bodies(program: Program) -> None:
+def _check_body(body: Body, prefix: str = "") -> None:
     """Every body's ids are its own, and so is a map's `item`; no two arms answer to one value."""
-    ids: dict[str, set[str]] = {}
-    for where, node in program.places():
-        _new(node.id, ids.setdefault(where.rpartition(".")[0], set()), f"{where}.id")
-        if isinstance(node, Map) and any(inner.output == node.item for inner in node.nodes()):
-            raise InvalidProgram(f"map {node.id!r}: a node produces its item {node.item!r}", where=f"{where}.item")
-        if isinstance(node, Branch):
-            for i, arm in enumerate(node.arms):
-                if any(arm.when == other.when for other in node.arms[:i]):
-                    message = f"branch {node.id!r} has two arms for {arm.when!r}"
-                    raise InvalidProgram(message, where=f"{where}.arms[{i}].when")
+    if len({node.id for node in body.nodes()}) < len(body.nodes()):
+        _refuse_twins(body, prefix)
+    for field in ("maps", "branches"):
+        for i, node in enumerate(getattr(body, field)):
+            where = f"{prefix}{field}[{i}]"
+            if isinstance(node, Map) and any(inner.output == node.item for inner in node.nodes()):
+                raise InvalidProgram(f"map {node.id!r}: a node produces its item {node.item!r}", where=f"{where}.item")
+            if isinstance(node, Branch):
+                _refuse_equal_arms(node, where)
+            for inner, inner_body in node.bodies():
+                _check_body(inner_body, f"{where}.{inner}")
 
 
-def _new(name: str, seen: set[str], where: str) -> None:
-    if name in seen:
-        raise InvalidProgram(f"two nodes have the id {name!r}", where=where)
-    seen.add(name)
+def _refuse_twins(body: Body, prefix: str) -> None:
+    seen: set[str] = set()
+    for field in ("calls", "transforms", "maps", "branches"):
+        for i, node in enumerate(getattr(body, field)):
+            if node.id in seen:
+                raise InvalidProgram(f"two nodes have the id {node.id!r}", where=f"{prefix}{field}[{i}].id")
+            seen.add(node.id)
+
+
+def _refuse_equal_arms(branch: Branch, where: str) -> None:
+    for i, arm in enumerate(branch.arms):
+        if any(arm.when == other.when for other in branch.arms[:i]):
+            message = f"branch {branch.id!r} has two arms for {arm.when!r}"
+            raise InvalidProgram(message, where=f"{where}.arms[{i}].when")
