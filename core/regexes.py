@@ -25,8 +25,6 @@ def check_regex(op: Regex) -> None:
         why = error.args[0] if error.args else error
         text = why.decode(errors="replace") if isinstance(why, bytes) else str(why)
         raise TransformFailed(f"RE2 refuses {op.pattern[:80]!r}: {text}", where="pattern") from None
-    except UnicodeEncodeError:
-        raise TransformFailed("the pattern has half of a surrogate pair", where="pattern") from None
     if compiled.programsize > MAX_INSTRUCTIONS:
         raise TransformFailed(f"{op.pattern[:80]!r} is too large a pattern once compiled", where="pattern")
     groups = range(compiled.groups + 1) if isinstance(op.group, int) else compiled.groupindex
