@@ -42,7 +42,7 @@ def test_every_room_is_typed_and_linked_for_the_type_checker():
         assert (ROOT / ".typing" / "semantic_parrot" / room).resolve() == ROOT / room
 
 
-HEAVY = ("torch", "transformers", "fastapi", "uvicorn", "numpy")
+HEAVY = ("torch", "transformers", "fastapi", "uvicorn", "numpy", "re2")
 LIGHT = [
     "semantic_parrot.core", "semantic_parrot.core.program", "semantic_parrot.core.wire", "semantic_parrot.core.errors",
     "semantic_parrot.core.events", "semantic_parrot.core.runtime", "semantic_parrot.core.demo_model",
