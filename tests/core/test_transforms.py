@@ -111,7 +111,8 @@ def test_what_each_gives(op, value, fields, result):
         ("regex", "b", {"pattern": "(a)?b", "group": 1}, NoMatch, "group 1"),
         ("regex", "a\ud800", {"pattern": "a"}, NoMatch, "surrogate"),
         ("regex", "a" * (regexes.MAX_TEXT + 1), {"pattern": "a"}, TooLarge, "100000"),
-        ("regex", "a" * 5000, {"pattern": "a", "mode": "findall"}, TooLarge, "1000 matches"),
+        ("regex", "a" * 50_000, {"pattern": "a", "mode": "findall"}, TooLarge, "too long"),
+        ("regex", "ab" * 50_000, {"pattern": "(?:[ab]*a[ab]{190}){5}c{50}"}, TooLarge, "too long"),
         ("regex", "a" * 500, {"pattern": "a", "mode": "replace", "replacement": "b" * 9999}, TooLarge, "replacing"),
         ("strip", "a" * (MAX_SIZE + 1), {}, TooLarge, "aaa"),
         ("join", ["a" * 1000] * 1000, {"sep": "--"}, TooLarge, "more than"),
@@ -153,6 +154,12 @@ def test_what_re2_refuses_is_refused_before_anything_runs(pattern):
 def test_a_pattern_that_explodes_elsewhere_takes_linear_time():
     with pytest.raises(NoMatch):
         run("regex", "a" * regexes.MAX_TEXT, pattern="(a+)+(a*)*$b")
+
+
+def test_an_answer_may_have_many_matches():
+    listed = [f"entry number {i}" for i in range(300)]
+    text = "\n".join(f"{i}. {entry}" for i, entry in enumerate(listed))
+    assert run("regex", text, pattern=r"\d+\.\s([^\n]+)", mode="findall", group=1) == listed
 
 
 # LangChain is the oracle: the same value, or an error of ours.
