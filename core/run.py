@@ -113,7 +113,9 @@ class Run:
                 async for item in items:
                     if isinstance(item, Done):
                         self._succeed(ready, item)
-                    elif streams:
+                        continue
+                    self.session.ahead.grew(ready.output, item.text)
+                    if streams:
                         self._emit(events.VariableDelta(id=ready.id, variable=ready.output, text=item.text))
         except ParrotError as error:
             self._fail(ready, error)

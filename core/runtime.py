@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Hashable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from semantic_parrot.core.engines.protocol import Delta, Done, Engine, ModelInfo
-from semantic_parrot.core.errors import InvalidRequest, NotFound, TooLarge, UnknownModel
+from semantic_parrot.core.errors import InvalidRequest, NotFound, ParrotError, TooLarge, UnknownModel
 from semantic_parrot.core.program import Branch, Call, Map, Objective, Program
 from semantic_parrot.core.request import Message, ModelRequest, parse_request
 from semantic_parrot.core.run import Run
@@ -48,13 +48,22 @@ def refuse_large_input(where: str, value: JSON) -> None:
 
 class Runtime:
     """`grace`: seconds that a foreground run outlives its last reader, and that an ended run can still be read.
-    `session_idle`: seconds after which a session that nobody uses, and in which nothing runs, is closed."""
+    `session_idle`: seconds after which a session that nobody uses, and in which nothing runs, is closed.
+    `prefill_ahead`: fill prompts as far as they are known while they wait (one engine only)."""
 
-    def __init__(self, engines: Sequence[Engine], *, grace: float = 10.0, session_idle: float = 3600.0) -> None:
+    def __init__(
+        self,
+        engines: Sequence[Engine],
+        *,
+        grace: float = 10.0,
+        session_idle: float = 3600.0,
+        prefill_ahead: bool = True,
+    ) -> None:
         self.engines = tuple(engines)
         self.counters = Counters()
         self._grace = grace
         self._session_idle = session_idle
+        self._prefill_ahead = prefill_ahead
         self._expiry: dict[str, asyncio.TimerHandle] = {}
         self._schedulers: dict[str, Scheduler] = {}
         self._sessions: dict[str, Session] = {}
@@ -98,7 +107,7 @@ class Runtime:
         if declared and program.parrot.session is None:
             raise InvalidRequest("an input without a value needs a session to set it in", where=f"inputs.{declared[0]}")
         wanted = program.parrot.session
-        return self._start(program, Session(self._start) if wanted is None else self.session(wanted))
+        return self._start(program, Session(self._start, self._prefill) if wanted is None else self.session(wanted))
 
     def _start(self, program: Program, session: Session) -> Run:
         for where, node in program.places():
@@ -137,7 +146,7 @@ class Runtime:
         run.cancel()
 
     def open_session(self) -> Session:
-        session = Session(self._start)
+        session = Session(self._start, self._prefill)
         self._sessions[session.id] = session
         return self.session(session.id)
 
@@ -194,6 +203,18 @@ class Runtime:
                         yield item
         finally:
             scheduler.release(index)
+
+    def _prefill(self, key: Hashable, body: Mapping[str, Any] | None) -> None:
+        """Engine.prefill, where there is no question which engine will get the request."""
+        if not self._prefill_ahead:
+            return
+        try:
+            request = None if body is None else parse_request(body, allow_empty=True)
+            engines = self.engines if request is None else self._scheduler(request.model).engines
+        except ParrotError:  # the call itself will say so
+            return
+        if len(engines) == 1:
+            engines[0].prefill(key, request)
 
     async def tokenize(self, model: str, content: str | tuple[Message, ...]) -> list[int]:
         """Raises UnknownModel."""

@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections.abc import Callable, Mapping
 
+from semantic_parrot.core.ahead import Ahead, Prefill
 from semantic_parrot.core.errors import Cancelled, NotFound, ParrotError
 from semantic_parrot.core.graph import Effects, Graph, Variable
 from semantic_parrot.core.program import Body, Options, Program
@@ -14,11 +15,13 @@ from semantic_parrot.core.value import JSON
 
 
 class Session:
-    """Owned by the event loop. `start` makes and registers a run for a program of this session."""
+    """Owned by the event loop. `start` makes and registers a run for a program of this session; `prefill` is the
+    engines'."""
 
-    def __init__(self, start: Callable[[Program, Session], Run]) -> None:
+    def __init__(self, start: Callable[[Program, Session], Run], prefill: Prefill) -> None:
         self.id = f"ses_{uuid.uuid4().hex}"
         self.graph: Graph[Run] = Graph()
+        self.ahead = Ahead(self.graph, self.id, prefill)
         self.runs: set[Run] = set()
         self._start = start
         self._waiters: dict[str, list[asyncio.Future[JSON]]] = {}
@@ -50,11 +53,16 @@ class Session:
         for node in effects.added:
             node.owner.adopt(node)
         for node in effects.ready:
+            self.ahead.over(node.output)
             node.owner.launch(node)
+        for node in effects.added:
+            if node.missing:
+                self.ahead.waits(node)
         for gone in effects.aborted:
             gone.node.owner.abort(gone)
         concerned = dict.fromkeys(node.owner for node in effects.added)
         for variable in effects.settled:
+            self.ahead.settled(variable)
             self._answer(variable)
             if variable.producer is not None:
                 variable.producer.owner.settled(variable.producer)

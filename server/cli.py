@@ -24,6 +24,9 @@ def serve(
     deterministic: Annotated[bool, typer.Option("--deterministic", help="Logits independent of the batch.")] = False,
     kv_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of KV cache in each engine.")] = None,
     prefix_cache: Annotated[bool, typer.Option(help="Share the KV of common prefixes.")] = True,
+    prefill_ahead: Annotated[
+        bool, typer.Option(help="Fill prompts that wait for a variable as far as they are known.")
+    ] = True,
     dev: Annotated[bool, typer.Option("--dev", help="Serve POST /reset_prefix_cache, for measurements.")] = False,
     announce: Annotated[bool, typer.Option("--announce", help="Print one JSON line on stdout when ready.")] = False,
     exit_with_parent: Annotated[
@@ -42,6 +45,7 @@ def serve(
         deterministic=deterministic,
         kv_tokens=kv_tokens,
         prefix_cache=prefix_cache,
+        prefill_ahead=prefill_ahead,
         dev=dev,
         announce=announce,
         exit_with_parent=exit_with_parent,

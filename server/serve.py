@@ -42,6 +42,7 @@ class ServeOptions:
     deterministic: bool = False
     kv_tokens: int | None = None
     prefix_cache: bool = True
+    prefill_ahead: bool = True
     dev: bool = False
     announce: bool = False
     exit_with_parent: bool = False
@@ -155,7 +156,7 @@ def serve(options: ServeOptions, build: Callable[[ServeOptions], Sequence[Engine
     logging.basicConfig(level=logging.WARNING, format="parrot: %(levelname)s: %(message)s")
     try:
         with contextlib.closing(bind(options.host, options.port)) as sock:
-            asyncio.run(_run(options, sock, Runtime(build(options))))
+            asyncio.run(_run(options, sock, Runtime(build(options), prefill_ahead=options.prefill_ahead)))
     except (StartError, ModelLoadError) as error:
         print(f"parrot: {error}", file=sys.stderr)
         return 2

@@ -33,7 +33,7 @@ class Batch:
 
 
 # Rows of prefill ahead in a step that also decodes: what the decoding sequences can spare.
-AHEAD_ROWS = 32
+AHEAD_ROWS = 128
 
 
 class Planner:

@@ -1,0 +1,94 @@
+"""A two-step chain whose first answer is long: pipelined prefill on and off in turn, on the demo model.
+
+    python benchmarks/pipelined_prefill.py [--tokens 1000] [--deterministic] [--json FILE]
+
+What counts: from the producer's last token to the consumer's first, the producer's own time, the chain's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import statistics
+from pathlib import Path
+from typing import Any
+
+from semantic_parrot.core.demo_model import MODEL_DIR
+from semantic_parrot.core.engines.native import NativeEngine
+from semantic_parrot.core.program import parse_program
+from semantic_parrot.core.runtime import Runtime
+
+
+def chain(seed: int, tokens: int) -> dict[str, Any]:
+    """`tokens` of text, then a few more that read it all."""
+
+    def request(limit: int, *parts: Any) -> dict[str, Any]:
+        messages = [{"role": "user", "content": {"$t": list(parts)}}]
+        sampling = {"temperature": 0, "max_tokens": limit, "ignore_eos": True}
+        return {"model": "demo", "messages": messages, **sampling}
+
+    first = request(tokens, f"Merge these summaries into one report:\nEntry {seed}: Kestrel left berth 4.")
+    second = request(8, f"Report {seed} so far: ", {"var": "long"}, "\nGive the updated report.")
+    calls = [
+        {"id": "first", "output": "long", "request": first},
+        {"id": "second", "output": "end", "request": second},
+    ]
+    return {"calls": calls}
+
+
+async def measure(tokens: int, repeats: int, deterministic: bool) -> dict[str, Any]:
+    runs: dict[str, list[dict[str, float]]] = {"on": [], "off": []}
+    texts: list[set[str]] = [set() for _ in range(repeats + 1)]
+    runtimes = {}
+    for way in runs:
+        engine = NativeEngine(MODEL_DIR, names=("demo",), deterministic=deterministic)
+        runtimes[way] = Runtime([engine], prefill_ahead=way == "on")
+        await runtimes[way].start()
+    for seed in range(repeats + 1):  # the first pair warms up
+        for way, runtime in runtimes.items():
+            run = runtime.submit(parse_program(chain(seed, tokens)))
+            await run.wait()
+            assert run.status == "finished", run.errors()
+            texts[seed].add(str(run.outputs()["end"]))
+            first, second = (run.result()["calls"][name]["timings"] for name in ("first", "second"))
+            found = {
+                "producer": first["queued"] + first["prefill"] + first["decode"],
+                "hop": second["queued"] + second["prefill"],
+                "chain": second["ready"] + second["queued"] + second["prefill"] + second["decode"],
+            }
+            if seed:
+                runs[way].append(found)
+    for runtime in runtimes.values():
+        await runtime.close()
+    medians = {way: {key: statistics.median(r[key] for r in found) for key in found[0]} for way, found in runs.items()}
+    return {
+        "tokens": tokens,
+        "deterministic": deterministic,
+        "same_text": all(len(found) == 1 for found in texts),
+        "median_seconds": medians,
+        "runs": runs,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--tokens", type=int, default=1000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--deterministic", action="store_true")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    found = asyncio.run(measure(args.tokens, args.repeats, args.deterministic))
+    on, off = found["median_seconds"]["on"], found["median_seconds"]["off"]
+    for key, what in (("hop", "last token to first token"), ("producer", "the producer"), ("chain", "the chain")):
+        print(f"{what:26} off {off[key] * 1e3:8.1f} ms   on {on[key] * 1e3:8.1f} ms   off/on {off[key] / on[key]:.2f}")
+    print("same text" if found["same_text"] else "THE TEXTS DIFFER")
+    if args.json:
+        machine = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()}
+        args.json.write_text(json.dumps({**machine, **found}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
