@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from semantic_parrot.core.errors import DanglingReference, InvalidProgram
 from semantic_parrot.core.value import JSON, as_text
@@ -40,16 +40,20 @@ def _parts(node: Mapping[str, JSON], where: str) -> list[JSON]:
     return parts
 
 
-def _references(node: JSON, where: str) -> Iterator[str]:
+def _collect(node: JSON, found: dict[str, None], where: str) -> None:
     if isinstance(node, dict):
         if TEMPLATE in node:
-            yield from (part["var"] for part in _parts(node, where) if not isinstance(part, str))
+            for part in _parts(node, where):
+                if not isinstance(part, str):
+                    found[part["var"]] = None
         else:
             for key, value in node.items():
-                yield from _references(value, f"{where}.{key}")
+                if not isinstance(value, str):
+                    _collect(value, found, f"{where}.{key}" if where else "")
     elif isinstance(node, list):
         for i, value in enumerate(node):
-            yield from _references(value, f"{where}[{i}]")
+            if not isinstance(value, str):
+                _collect(value, found, f"{where}[{i}]" if where else "")
 
 
 def references(request: Request, where: str = "request") -> tuple[str, ...]:
@@ -57,7 +61,13 @@ def references(request: Request, where: str = "request") -> tuple[str, ...]:
 
     Raises InvalidProgram, with the place, for a malformed template.
     """
-    return tuple(dict.fromkeys(_references(request, where)))
+    found: dict[str, None] = {}
+    try:
+        _collect(request, found, "")
+    except InvalidProgram:
+        _collect(request, found, where)  # again, with places: they cost more than all the rest
+        raise
+    return tuple(found)
 
 
 def render(request: Request, values: Mapping[str, JSON]) -> dict[str, JSON]:
