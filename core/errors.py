@@ -19,6 +19,7 @@ ParrotError
 │  └─ TooLarge                     past a bound: a map's, or that of what transforms read and make
 ├─ DependencyFailed (424)          a node whose input will never arrive
 ├─ Cancelled (499)
+├─ DeadlineExceeded (504)         the run's deadline came before the value
 ├─ EngineFailed (503, retryable)   the engine died or refused; another try may work
 └─ InternalError (500)             our own bug
 
@@ -138,6 +139,12 @@ class Cancelled(ParrotError):
     code = "cancelled"
     kind = "cancelled"
     status = 499
+
+
+class DeadlineExceeded(ParrotError):
+    code = "deadline_exceeded"
+    kind = "timeout"
+    status = 504
 
 
 class EngineFailed(ParrotError):

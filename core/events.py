@@ -27,6 +27,32 @@ class Timings(_Event):
     decode: float = 0.0
 
 
+class Prefix(_Event):
+    """`tokens`: of the prompt, expected to be resident where the call went. `calls`: that were to share its longest
+    shared prefix when it became ready (the first few ids), `count` in all, itself included."""
+
+    tokens: int = 0
+    count: int = 0
+    calls: list[str] = []
+
+
+class Schedule(_Event):
+    """How the call was scheduled. `because`: whose objective it has. `task_group`, `group_size`: the parallel calls it
+    belongs to. `why`: of the choice of `engine`. `predicted`: seconds from dispatch to the end, to hold against the sum
+    of the real prefill and decode. `single_flight`: it shared the execution of an equal call."""
+
+    objective: str
+    because: str
+    task_group: int | None = None
+    group_size: int = 1
+    prefix: Prefix = Prefix()
+    engine: str = ""
+    why: str = ""
+    predicted: float = 0.0
+    real: float = 0.0
+    single_flight: bool = False
+
+
 class RunStarted(_Event):
     type: Literal["run.started"] = "run.started"
     id: str
@@ -65,6 +91,7 @@ class CallFinished(_Event):
     content_key: str
     response: dict[str, Any]
     timings: Timings
+    schedule: Schedule | None = None
 
 
 class CallFailed(_Event):

@@ -7,7 +7,7 @@ such as references to earlier variables and cycles, is `core.check`'s.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, ValidationError
 
@@ -25,11 +25,14 @@ Lifetime = Literal["prefetch", "foreground"]
 
 
 class Options(Value):
-    """Parrot's own hints, all in one field of the body."""
+    """Parrot's own hints, all in one field of the body. `deadline_ms`: what the run has not made by then is an error.
+    `priority`: the higher one goes first among the calls of its tenant."""
 
     session: str | None = None
     objectives: dict[Reference, Objective] = Field(default={})
     lifetime: Lifetime = "foreground"
+    deadline_ms: Annotated[float, Field(gt=0, le=604_800_000, allow_inf_nan=False)] | None = None
+    priority: Annotated[int, Field(ge=-100, le=100)] = 0
 
 
 class Program(Body):

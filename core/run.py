@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from semantic_parrot.core import events
-from semantic_parrot.core.analysis import objectives
 from semantic_parrot.core.engines.protocol import Delta, Done
-from semantic_parrot.core.errors import Cancelled, InternalError, ParrotError
+from semantic_parrot.core.errors import Cancelled, DeadlineExceeded, InternalError, ParrotError
 from semantic_parrot.core.events import Event, Status
 from semantic_parrot.core.graph import Aborted
+from semantic_parrot.core.hints import Hints, hints_of
 from semantic_parrot.core.instance import Node
 from semantic_parrot.core.log import Log
-from semantic_parrot.core.program import Call, Objective, Program
+from semantic_parrot.core.program import Call, Program
 from semantic_parrot.core.response import completion
 from semantic_parrot.core.value import JSON
 from semantic_parrot.core.wire import content_key, render
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from semantic_parrot.core.session import Session
 
 #: Executes one rendered request; raises ParrotError at once or on the way.
-Execute = Callable[[Mapping[str, Any], Objective], AsyncGenerator[Delta | Done, None]]
+Execute = Callable[[Mapping[str, Any], Hints], AsyncGenerator[Delta | Done, None]]
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class Ready:
     """A call that may go to an engine: its rendered request, that request's content key, seconds since the start.
-    `site`: the id of the program's own node that it comes from."""
+    `site`: the id of the program's own node that it comes from. `hints`: what the graph knows of it."""
 
     id: str
     output: str
@@ -47,6 +47,7 @@ class Ready:
     body: dict[str, Any]
     key: str
     at: float
+    hints: Hints
 
 
 class Run:
@@ -60,7 +61,6 @@ class Run:
         self._started = time.monotonic()
         self._execute = execute
         self._grace = grace
-        self._objectives = objectives(program.nodes(), program.parrot.objectives)
         self._nodes: dict[str, Node[Run]] = {}
         self._open: dict[str, Node[Run]] = {}
         self._finished: dict[str, dict[str, Any]] = {}
@@ -80,8 +80,9 @@ class Run:
         """`node`, a call, has all its inputs: announce the request it is now, then execute it."""
         assert isinstance(node.spec, Call)
         body = render(node.spec.request, self.session.graph.inputs(node))
-        at = time.monotonic() - self._started
-        ready = Ready(node.id, node.output, node.site, body, content_key(body), at)
+        key, at = content_key(body), time.monotonic() - self._started
+        hints = hints_of(self.session, self, node, key)
+        ready = Ready(node.id, node.output, node.site, body, key, at, hints)
         self.status = "running"
         self._emit(events.CallReady(id=ready.id, content_key=ready.key))
         task = asyncio.create_task(self._drive(ready))
@@ -109,7 +110,7 @@ class Run:
     async def _drive(self, ready: Ready) -> None:
         streams = self.program.streams(ready.site)
         try:
-            async with aclosing(self._execute(ready.body, self._objectives[ready.site])) as items:
+            async with aclosing(self._execute(ready.body, ready.hints)) as items:
                 async for item in items:
                     if isinstance(item, Done):
                         self._succeed(ready, item)
@@ -126,9 +127,13 @@ class Run:
     def _succeed(self, ready: Ready, done: Done) -> None:
         response = completion(ready.body, done, id=f"chatcmpl-{uuid.uuid4().hex}", created=int(time.time()))
         timings = done.timings.model_copy(update={"ready": ready.at})
+        schedule = ready.hints.explain(done)
         # Consumers first: whoever sees this call finished knows already what follows from it.
         self.session.resolve(ready.output, done.text)
-        self._settle(ready, events.CallFinished(id=ready.id, content_key=ready.key, response=response, timings=timings))
+        end = events.CallFinished(
+            id=ready.id, content_key=ready.key, response=response, timings=timings, schedule=schedule
+        )
+        self._settle(ready, end)
 
     def _fail(self, ready: Ready, error: ParrotError) -> None:
         self.session.fail(ready.output, error)
@@ -146,18 +151,26 @@ class Run:
 
     def cancel(self, reason: str = "the run was cancelled") -> None:
         """Stop what runs, abort what waits. Nothing happens to a run that has ended."""
+        self._stop(lambda where: Cancelled(reason, where=where), "cancelled")
+
+    def expire(self) -> None:
+        """The deadline has come: what is not there now is an error."""
+        late = f"not there within the run's deadline of {self.program.parrot.deadline_ms:g} ms"
+        self._stop(lambda where: DeadlineExceeded(late, where=where), "failed")
+
+    def _stop(self, error: Callable[[str], ParrotError], status: Status) -> None:
         if self.ended:
             return
         for task in self._tasks:
             task.cancel()
-        self.status = "cancelled"  # so that what follows does not end the run before all is told
+        self.status = status  # so that what follows does not end the run before all is told
         gone, self._open = self._open, {}
         for node in gone.values():
             if not self.session.graph.variables[node.output].settled:
-                self.session.fail(node.output, Cancelled(reason, where=node.output))
+                self.session.fail(node.output, error(node.output))
             if isinstance(node.spec, Call):
-                self._emit(events.CallAborted(id=node.id, reason=reason))
-        self._finish("cancelled")
+                self._emit(events.CallAborted(id=node.id, reason=error(node.output).message))
+        self._finish(status)
 
     def _finish(self, status: Status) -> None:
         self.status = status

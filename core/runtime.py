@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Collection, Hashable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from semantic_parrot.core.engines.protocol import Delta, Done, Engine, ModelInfo
+from semantic_parrot.core.analysis import Skeleton, skeleton
+from semantic_parrot.core.engines.protocol import Delta, Done, Engine, ModelInfo, Placed
 from semantic_parrot.core.errors import InvalidRequest, NotFound, ParrotError, TooLarge, UnknownModel
-from semantic_parrot.core.program import Branch, Call, Map, Objective, Program
+from semantic_parrot.core.flight import Flights
+from semantic_parrot.core.hints import Hints
+from semantic_parrot.core.program import Branch, Call, Map, Program
 from semantic_parrot.core.request import Message, ModelRequest, parse_request
 from semantic_parrot.core.run import Run
 from semantic_parrot.core.scheduler import Scheduler
+from semantic_parrot.core.scheduling import Policy, Task
 from semantic_parrot.core.session import Session
 from semantic_parrot.core.transforms import check as check_transform
 from semantic_parrot.core.value import JSON, refuse_large
-from semantic_parrot.core.wire import render
+from semantic_parrot.core.wire import TEMPLATE, content_key, render
 
 
 @dataclass(slots=True)
@@ -48,8 +53,9 @@ def refuse_large_input(where: str, value: JSON) -> None:
 
 class Runtime:
     """`grace`: seconds that a foreground run outlives its last reader, and that an ended run can still be read.
-    `session_idle`: seconds after which a session that nobody uses, and in which nothing runs, is closed.
-    `prefill_ahead`: fill prompts as far as they are known while they wait (one engine only)."""
+    `session_idle`: seconds after which a session that nobody uses, and in which nothing runs, is closed. `disable`:
+    names of `scheduling.OPTIMISATIONS` to do without; answers do not depend on them. `tpot`: seconds per token that
+    latency calls are to keep (default: by what each engine does alone). Raises ValueError for an unknown name."""
 
     def __init__(
         self,
@@ -57,17 +63,20 @@ class Runtime:
         *,
         grace: float = 10.0,
         session_idle: float = 3600.0,
-        prefill_ahead: bool = True,
+        disable: Collection[str] = (),
+        tpot: float | None = None,
     ) -> None:
         self.engines = tuple(engines)
         self.counters = Counters()
         self._grace = grace
         self._session_idle = session_idle
-        self._prefill_ahead = prefill_ahead
         self._expiry: dict[str, asyncio.TimerHandle] = {}
         self._schedulers: dict[str, Scheduler] = {}
         self._sessions: dict[str, Session] = {}
         self._runs: dict[str, Run] = {}
+        self._policy = Policy(tpot=tpot, disabled=frozenset(disable))
+        self._prefill_ahead = self._policy.on("prefill-ahead")
+        self._flights: dict[Scheduler, Flights] = {}
 
     async def start(self) -> None:
         """Start every engine, together. Raises ModelLoadError; then those that did start are closed."""
@@ -84,7 +93,8 @@ class Runtime:
         shared: dict[tuple[int, ...], Scheduler] = {}
         for name, engines in by_name.items():
             same = tuple(id(engine) for engine in engines)
-            self._schedulers[name] = shared.setdefault(same, Scheduler(engines))
+            self._schedulers[name] = shared[same] = shared.get(same) or Scheduler(engines, self._policy)
+        self._flights = {scheduler: Flights(scheduler.promote) for scheduler in shared.values()}
 
     async def close(self) -> None:
         """Cancel every run, close every session and engine."""
@@ -93,6 +103,7 @@ class Runtime:
         for session_id in tuple(self._sessions):
             self.close_session(session_id)
         await asyncio.gather(*(engine.close() for engine in self.engines))
+        await asyncio.gather(*(flights.close() for flights in self._flights.values()))
 
     @property
     def models(self) -> dict[str, ModelInfo]:
@@ -107,12 +118,13 @@ class Runtime:
         if declared and program.parrot.session is None:
             raise InvalidRequest("an input without a value needs a session to set it in", where=f"inputs.{declared[0]}")
         wanted = program.parrot.session
-        return self._start(program, Session(self._start, self._prefill) if wanted is None else self.session(wanted))
+        return self._start(program, Session(self._start, self._plan, self._prefill) if wanted is None else self.session(wanted))
 
     def _start(self, program: Program, session: Session) -> Run:
+        checked: set[str] = set()
         for where, node in program.places():
             if isinstance(node, Call):
-                self._check(node, f"{where}.request")
+                self._check(node, f"{where}.request", checked)
             elif not isinstance(node, Map | Branch):
                 check_transform(node, where)
         for name, value in program.inputs.items():
@@ -126,6 +138,9 @@ class Runtime:
         run.on_done(self._ended)
         session.join(program, run)
         self._runs[run.id] = run
+        if program.parrot.deadline_ms is not None:
+            expiry = asyncio.get_running_loop().call_later(program.parrot.deadline_ms / 1e3, run.expire)
+            run.on_done(lambda _: expiry.cancel())
         return run
 
     @property
@@ -146,7 +161,7 @@ class Runtime:
         run.cancel()
 
     def open_session(self) -> Session:
-        session = Session(self._start, self._prefill)
+        session = Session(self._start, self._plan, self._prefill)
         self._sessions[session.id] = session
         return self.session(session.id)
 
@@ -180,29 +195,44 @@ class Runtime:
 
     # Single calls.
 
-    def generate(self, body: Mapping[str, Any], objective: Objective = "latency") -> AsyncGenerator[Delta | Done, None]:
+    def generate(self, body: Mapping[str, Any], hints: Hints | None = None) -> AsyncGenerator[Delta | Done, None]:
         """Execute one rendered request. Raises InvalidRequest or UnknownModel here, other errors on the way."""
         request = parse_request(body)
-        return self._generate(request, self._scheduler(request.model), objective)
+        scheduler = self._scheduler(request.model)
+        hints = hints or Hints()
+        prompt = hints.skeleton or skeleton(body)
+        objectives = self._policy.on("objectives")
+        task = hints.task(prompt, scheduler.decider.estimates, time.monotonic(), objectives=objectives)
+
+        def execute(task: Task) -> AsyncGenerator[Delta | Done, None]:
+            return self._generate(request, scheduler, task)
+
+        if request.sampling.temperature == 0 and self._policy.on("single-flight"):
+            key = (hints.tenant, hints.content_key or content_key(body))
+            return self._flights[scheduler].join(key, task, execute)
+        return execute(task)
 
     async def _generate(
-        self, request: ModelRequest, scheduler: Scheduler, objective: Objective
+        self, request: ModelRequest, scheduler: Scheduler, task: Task
     ) -> AsyncGenerator[Delta | Done, None]:
-        loop = asyncio.get_running_loop()
-        arrived = loop.time()
-        index = await scheduler.acquire(objective)
+        placement = await scheduler.acquire(task)
+        engine, done = scheduler.engines[placement.engine], None
         try:
-            waited = loop.time() - arrived
             self.counters.calls_executed += 1
-            async with aclosing(scheduler.engines[index].generate(request)) as items:
+            async with aclosing(engine.generate(request)) as items:
                 async for item in items:
+                    if placement.filled is None:
+                        scheduler.filled(placement)
                     if isinstance(item, Done):
-                        timings = item.timings.model_copy(update={"queued": item.timings.queued + waited})
-                        yield replace(item, timings=timings)
+                        done = item
                     else:
                         yield item
         finally:
-            scheduler.release(index)
+            scheduler.release(placement, done)
+        if done is not None:
+            timings = done.timings.model_copy(update={"queued": done.timings.queued + placement.queued})
+            placed = Placed(engine.name, placement.why, placement.cached, placement.seconds)
+            yield replace(done, timings=timings, placed=placed)
 
     def _prefill(self, key: Hashable, body: Mapping[str, Any] | None) -> None:
         """Engine.prefill, where there is no question which engine will get the request."""
@@ -227,7 +257,34 @@ class Runtime:
             known = ", ".join(sorted(self._schedulers))
             raise UnknownModel(f"no model {model!r} here; there is: {known}", where=where) from None
 
-    def _check(self, call: Call, where: str) -> None:
-        """What can be known of a call before its inputs have values."""
-        request = parse_request(render(call.request, _AnyText()), prefix=where, allow_empty=True)
-        self._scheduler(request.model, f"{where}.model")
+    def _plan(self, call: Call) -> tuple[Skeleton, float]:
+        """What is expected of a call that has been checked."""
+        prompt = skeleton(call.request)
+        return prompt, self._scheduler(call.request["model"]).decider.estimates.seconds(prompt)
+
+    def _check(self, call: Call, where: str, checked: set[str]) -> None:
+        """What can be known of a call before its inputs have values. `checked`: shapes that are valid."""
+        call.inputs()  # refuses malformed templates
+        shape = _shape(call.request)
+        if shape is None or shape not in checked:
+            request = parse_request(render(call.request, _AnyText()), prefix=where, allow_empty=True)
+            self._scheduler(request.model, f"{where}.model")
+            if shape is not None:
+                checked.add(shape)
+
+
+def _shape(request: Mapping[str, Any]) -> str | None:
+    """All of a chat request that its validity can depend on, once its templates are known to be well-formed; None if
+    that is not plain to see. A program's calls have few shapes, and validating one costs more than all the rest."""
+    kinds = []
+    messages = request.get("messages")
+    if not isinstance(messages, list):
+        return None
+    for message in messages:
+        if not isinstance(message, dict) or len(message) != 2 or "content" not in message:
+            return None
+        content = message["content"]
+        if not isinstance(content, str) and not (isinstance(content, dict) and TEMPLATE in content):
+            return None
+        kinds.append(message.get("role"))
+    return repr(({key: value for key, value in request.items() if key != "messages"}, kinds))

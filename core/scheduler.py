@@ -1,4 +1,4 @@
-"""Which ready task goes to which engine, in which order.
+"""The asyncio side of the scheduler: tasks wait here for their turn on an engine; `core.scheduling` decides.
 
 Tasks wait here, not in an engine: an engine is given no more than its window, so that a task which matters more
 can still go first.
@@ -7,56 +7,80 @@ can still go first.
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
+import time
 from collections.abc import Sequence
 
-from semantic_parrot.core.engines.protocol import Engine
+from semantic_parrot.core.engines.protocol import Done, Engine
 from semantic_parrot.core.errors import EngineFailed
-from semantic_parrot.core.program import Objective
-
-_RANK: dict[Objective, int] = {"latency": 0, "throughput": 1}
+from semantic_parrot.core.scheduling import Decider, Placement, Policy, Task
 
 
 class Scheduler:
     """The engines that serve one model, and the tasks that wait for them. Owned by the event loop."""
 
-    def __init__(self, engines: Sequence[Engine]) -> None:
+    def __init__(self, engines: Sequence[Engine], policy: Policy | None = None) -> None:
         self.engines = tuple(engines)
-        self._load = dict.fromkeys(range(len(engines)), 0)
-        self._waiting: list[tuple[int, int, asyncio.Future[int]]] = []
-        self._ticket = itertools.count()
+        self.decider = Decider([engine.window for engine in engines], policy)
+        self._turns: dict[int, asyncio.Future[Placement]] = {}
+        self._soon = False
 
-    async def acquire(self, objective: Objective) -> int:
-        """The index of the engine the task may run on, once it has its turn; `release` must follow.
-
-        Latency before throughput, then first come, first served. Raises EngineFailed if no engine is up.
-        """
-        turn: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (_RANK[objective], next(self._ticket), turn))
-        self._dispatch()
+    async def acquire(self, task: Task) -> Placement:
+        """Where the task may run, once it has its turn; `release` must follow. Raises EngineFailed: no engine is up."""
+        turn: asyncio.Future[Placement] = asyncio.get_running_loop().create_future()
+        self.decider.submit(task, time.monotonic())
+        self._turns[task.ticket] = turn
+        if not self._soon:  # what becomes ready at once is placed at once: a task group, say
+            self._soon = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
         try:
             return await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
+            if task.state == "waiting":
+                del self._turns[task.ticket]
+                self.decider.cancel(task)
+            elif turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.release(turn.result())
+            elif turn.cancelled() and (placement := self._placed(task)) is not None:
+                self.release(placement)
             raise
 
-    def release(self, index: int) -> None:
-        self._load[index] -= 1
+    def filled(self, placement: Placement) -> None:
+        """The first token of the task's answer has come."""
+        self.decider.filled(placement, time.monotonic())
+
+    def release(self, placement: Placement, done: Done | None = None) -> None:
+        """The task has left its engine; `done`: with an answer, from which costs are learned."""
+        self.decider.release(placement, time.monotonic())
+        if done is not None:
+            usage, timings = done.usage, done.timings
+            counts = (usage.prompt, usage.cached, usage.completion)
+            self.decider.measured(placement, counts, timings.prefill, timings.decode)
         self._dispatch()
 
+    def promote(self, task: Task) -> None:
+        """A latency call waits for the same answer as `task`."""
+        self.decider.promote(task)
+        self._dispatch()
+
+    def _placed(self, task: Task) -> Placement | None:
+        for engine in self.decider.fleet.engines:
+            if task.ticket in engine.running:
+                return engine.running[task.ticket]
+        return None
+
     def _dispatch(self) -> None:
-        while self._waiting:
-            if self._waiting[0][2].done():  # cancelled while it waited
-                heapq.heappop(self._waiting)
-                continue
-            up = [i for i, engine in enumerate(self.engines) if engine.healthy]
-            if not up:
-                heapq.heappop(self._waiting)[2].set_exception(EngineFailed("no engine is up; try again shortly"))
-                continue
-            index = min(up, key=lambda i: self._load[i] / self.engines[i].window)
-            if self._load[index] >= self.engines[index].window:
-                return
-            self._load[index] += 1
-            heapq.heappop(self._waiting)[2].set_result(index)
+        self._soon = False
+        for index, engine in enumerate(self.engines):
+            self.decider.fleet.set_up(index, engine.healthy)
+        if not any(state.up for state in self.decider.fleet.engines):
+            for task in self.decider.waiting.tasks():
+                self.decider.cancel(task)
+                turn = self._turns.pop(task.ticket)
+                if not turn.done():
+                    turn.set_exception(EngineFailed("no engine is up; try again shortly"))
+            return
+        for placement in self.decider.dispatch(time.monotonic()):
+            turn = self._turns.pop(placement.task.ticket)
+            if not turn.done():
+                turn.set_result(placement)
+            # else: its waiter is being cancelled, and releases it

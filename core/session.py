@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from semantic_parrot.core.ahead import Ahead, Prefill
+from semantic_parrot.core.analysis import Analysis, Class, Planned, PrefixUses, Skeleton
 from semantic_parrot.core.errors import Cancelled, NotFound, ParrotError
 from semantic_parrot.core.graph import Effects, Graph, Variable
-from semantic_parrot.core.program import Body, Options, Program
+from semantic_parrot.core.instance import Node
+from semantic_parrot.core.program import Body, Call, Options, Program
 from semantic_parrot.core.run import Run
-from semantic_parrot.core.value import JSON
+from semantic_parrot.core.value import JSON, as_text
+
+#: What is expected of a call: its prompt's pieces, and seconds on an idle engine.
+Plan = Callable[[Call], tuple[Skeleton, float]]
 
 
 class Session:
-    """Owned by the event loop. `start` makes and registers a run for a program of this session; `prefill` is the
-    engines'."""
+    """Owned by the event loop. `start` makes and registers a run for a program of this session; `plan` says what to
+    expect of a call; `prefill` is the engines'."""
 
-    def __init__(self, start: Callable[[Program, Session], Run], prefill: Prefill) -> None:
+    def __init__(self, start: Callable[[Program, Session], Run], plan: Plan, prefill: Prefill) -> None:
         self.id = f"ses_{uuid.uuid4().hex}"
         self.graph: Graph[Run] = Graph()
         self.ahead = Ahead(self.graph, self.id, prefill)
         self.runs: set[Run] = set()
+        self.analysis = Analysis()
+        self.prefixes = PrefixUses()
         self._start = start
+        self._plan = plan
         self._waiters: dict[str, list[asyncio.Future[JSON]]] = {}
 
     @property
@@ -38,7 +48,9 @@ class Session:
         effects = self.graph.join(program.nodes(), program.inputs, run)
         self.runs.add(run)
         run.on_done(self.runs.discard)
-        self._tell(effects)
+        options, now = program.parrot, time.monotonic()
+        due = {} if options.deadline_ms is None else dict.fromkeys(program.wanted(), now + options.deadline_ms / 1e3)
+        self._tell(effects, {**options.objectives}, due)
 
     def resolve(self, name: str, value: JSON) -> None:
         """`name` has its value: tell who waits, launch what is ready."""
@@ -48,10 +60,17 @@ class Session:
         """`name` will never have a value, and nothing downstream of it either."""
         self._tell(self.graph.fail(name, error))
 
-    def _tell(self, effects: Effects[Run]) -> None:
+    def _tell(
+        self, effects: Effects[Run], stated: Mapping[str, Class] | None = None, due: Mapping[str, float] | None = None
+    ) -> None:
         """All that a change has led to, to whom it concerns. Whether a run has ended shows only after the rest."""
         for node in effects.added:
             node.owner.adopt(node)
+        for variable in effects.settled:
+            self.analysis.finish(variable.name)
+            self.prefixes.leave(variable.name)
+        if effects.added or stated or due:
+            self._analyse(effects.added, stated or {}, due or {})
         for node in effects.ready:
             self.ahead.over(node.output)
             node.owner.launch(node)
@@ -69,6 +88,27 @@ class Session:
                 concerned[variable.producer.owner] = None
         for run in concerned:
             run.maybe_finish()
+
+    def _analyse(self, nodes: Sequence[Node[Run]], stated: Mapping[str, Class], due: Mapping[str, float]) -> None:
+        planned = []
+        for node in nodes:
+            variable = self.graph.variables[node.output]
+            if variable.settled or variable.producer is not node:
+                continue  # done already, or a map or branch that its body stands in for already
+            reads = tuple(dict.fromkeys(node.reads.values()))
+            if isinstance(node.spec, Call):
+                prompt, seconds = self._plan(node.spec)
+                planned.append(Planned(node.output, reads, seconds, prompt))
+                self.prefixes.join(node.output, prompt, partial(self._known, node))
+            else:
+                planned.append(Planned(node.output, reads, 0.0, None))
+        self.analysis.join(planned, stated, now=time.monotonic(), due=due)
+
+    def _known(self, node: Node[Run], name: str) -> str:
+        """The text of what `node` calls `name`, if it is there; else the variable's own name, marked as one."""
+        variable = self.graph.variables[node.reads[name]]
+        known = variable.settled and variable.error is None
+        return as_text(variable.value) if known else f"\1{variable.name}"
 
     def _answer(self, variable: Variable[Run]) -> None:
         for waiter in self._waiters.pop(variable.name, ()):

@@ -35,13 +35,27 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Placed:
+    """Where and why an answer was made there; `seconds` were predicted for it, of them `cached` prompt tokens none.
+    `shared`: it was made for an equal call, which was under way."""
+
+    engine: str
+    why: str
+    cached: float
+    seconds: float
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
-    """The end of an answer: its whole text, and `reason` "stop" or "length", as OpenAI's finish_reason."""
+    """The end of an answer: its whole text, and `reason` "stop" or "length", as OpenAI's finish_reason. `placed` is the
+    scheduler's, not the engine's."""
 
     text: str
     reason: str
     usage: Usage
     timings: Timings = field(default_factory=Timings)
+    placed: Placed | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -252,7 +252,8 @@ async def test_deltas_and_objectives_of_a_map_are_those_of_its_calls(runtime):
         if event.type == "variable.delta":
             deltas[event.variable] = deltas.get(event.variable, "") + event.text
     assert deltas == {f"all[{i}].s": said(f"short: {doc}") for i, doc in enumerate(INPUTS["docs"])}
-    assert run._objectives == {"m": "throughput", "call_x": "latency"}
+    told = {name: call["schedule"]["objective"] for name, call in run.result()["calls"].items()}
+    assert told == {**{f"m[{i}].call_s": "throughput" for i in range(len(INPUTS["docs"]))}, "call_x": "latency"}
 
 
 async def test_cancel_ends_what_a_map_has_become(runtime, engine):
@@ -343,7 +344,7 @@ def bodies(draw, outer, depth, prefix):
 def test_whatever_fails_every_call_is_told_of_once_and_every_variable_settles(body, announced):
     async def scenario():
         engine = ScriptedEngine(fail=lambda r: EngineFailed("lost") if text_of(r).startswith("user: fail") else None)
-        runtime = Runtime([engine], grace=0)
+        runtime = Runtime([engine], grace=0, disable={"single-flight"})
         await runtime.start()
         session = runtime.open_session()
         program = {**body[0], "inputs": {"in": None, "words": ["a", "b"]}, "parrot": {"session": session.id}}

@@ -1,0 +1,19 @@
+"""What the core deduces of programs before and while they run."""
+
+from semantic_parrot.core.analysis.lengths import Lengths
+from semantic_parrot.core.analysis.pieces import Skeleton, boundaries, skeleton
+from semantic_parrot.core.analysis.prefixes import PrefixUses
+from semantic_parrot.core.analysis.steps import Analysis, Class, Group, Planned, Step
+
+__all__ = [
+    "Analysis",
+    "Class",
+    "Group",
+    "Lengths",
+    "Planned",
+    "PrefixUses",
+    "Skeleton",
+    "Step",
+    "boundaries",
+    "skeleton",
+]

@@ -1,0 +1,107 @@
+"""What the graph knows of a call that has become ready, on its way to the scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from semantic_parrot.core.analysis import Class, Group, Skeleton, boundaries
+from semantic_parrot.core.engines.protocol import Done
+from semantic_parrot.core.events import Prefix, Schedule
+from semantic_parrot.core.scheduling import Estimates, Task
+from semantic_parrot.core.value import as_text
+
+if TYPE_CHECKING:
+    from semantic_parrot.core.instance import Node
+    from semantic_parrot.core.run import Run
+    from semantic_parrot.core.session import Session
+
+
+UNSTATED = "nothing was stated: somebody may be waiting"
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """`latest`: latest start (absolute seconds; None: now). `skeleton` and `values`: its prompt, before rendering.
+    `content_key`: of the rendered request, where it is known. The defaults are those of a call on its own."""
+
+    objective: Class = "latency"
+    because: str = UNSTATED
+    tenant: str = ""
+    priority: int = 0
+    latest: float | None = None
+    group: Group | None = None
+    skeleton: Skeleton | None = None
+    values: Mapping[str, str] = field(default_factory=dict)
+    content_key: str | None = None
+    sharers: int = 0
+    shared_with: tuple[str, ...] = ()
+
+    def task(self, skeleton: Skeleton, estimates: Estimates, now: float, *, objectives: bool = True) -> Task:
+        """The scheduler's view, with what is expected of prompt and answer."""
+        per, costs = estimates.per_character, estimates.costs
+        names = boundaries(skeleton.pieces, self.values.__getitem__)
+        read = sum(len(p) if isinstance(p, str) else len(self.values[p.name]) for p in skeleton.pieces)
+        output = estimates.output(skeleton)
+        return Task(
+            objective=self.objective if objectives else "latency",
+            tenant=self.tenant,
+            priority=self.priority,
+            prompt=read * per,
+            output=output,
+            seconds=read * per * costs.prefill + output * costs.step(1),
+            latest=now if self.latest is None or not objectives else self.latest,
+            group=self.group if objectives else None,
+            prefixes=names,
+            held=tuple((name >> 32) * per for name in names),
+            site=skeleton.site,
+            chars=read,
+        )
+
+    def explain(self, done: Done) -> Schedule | None:
+        """How the call was scheduled; None if no scheduler had it."""
+        placed = done.placed
+        if placed is None:
+            return None
+        return Schedule(
+            objective=self.objective,
+            because=self.because,
+            task_group=None if self.group is None else self.group.id,
+            group_size=1 if self.group is None else self.group.size,
+            prefix=Prefix(tokens=round(placed.cached), count=self.sharers, calls=list(self.shared_with)),
+            engine=placed.engine,
+            why=placed.why,
+            predicted=placed.seconds,
+            real=done.timings.prefill + done.timings.decode,
+            single_flight=placed.shared,
+        )
+
+
+#: Sharers of a prefix that are named.
+NAMED = 8
+
+
+def hints_of(session: Session, run: Run, node: Node[Run], key: str) -> Hints:
+    """Of `node`, an open call of `run` that is ready; `key`: the content key of its rendered request."""
+    output = node.output
+    step = session.analysis.step(output)
+    because = UNSTATED
+    if step.cause is not None:
+        because = f"stated for {step.cause!r}" + ("" if step.cause == output else ", which needs this call")
+    _, sharers = session.prefixes.shared(output)
+    named = islice((name for name in sharers if name != output), NAMED)
+    producers = (session.graph.variables[name].producer for name in named)
+    return Hints(
+        objective=step.objective,
+        because=because,
+        priority=run.program.parrot.priority,
+        latest=step.latest,
+        group=step.group,
+        skeleton=step.planned.skeleton,
+        values={name: as_text(value) for name, value in session.graph.inputs(node).items()},
+        content_key=key,
+        sharers=len(sharers),
+        shared_with=tuple(other.id for other in producers if other is not None),
+    )

@@ -1,0 +1,110 @@
+"""Which waiting task goes to which engine, now. The paper's Algorithm 1, with one measure for all of its preferences.
+
+Take the first task in order; with it, the unit it belongs to: its task group, or else the queued sharers of its
+prefix. Place the unit's members one by one, each where it adds least to the time of what runs there and its own
+(`Fleet.best`): siblings share an engine as long as the prefill that the shared prefix saves outweighs the slower
+steps of a fuller batch, and split by that measure, and by capacity, when it does not.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from semantic_parrot.core.scheduling.estimates import Estimates
+from semantic_parrot.core.scheduling.fleet import Fleet
+from semantic_parrot.core.scheduling.task import Placement, Policy, Task, Why
+from semantic_parrot.core.scheduling.waiting import Waiting
+
+
+class Decider:
+    """`windows`: how many tasks each engine takes at once. No clock: `now` never decreases between calls."""
+
+    def __init__(self, windows: Sequence[int], policy: Policy | None = None) -> None:
+        self.policy = policy or Policy()
+        self.estimates = Estimates()
+        self.fleet = Fleet(windows, self.policy)
+        self.waiting = Waiting(self.policy)
+        self._tickets = itertools.count(1)
+
+    def submit(self, task: Task, now: float) -> None:
+        """`task` waits from now on; `dispatch` says when it goes."""
+        assert task.state == "new"
+        task.ticket, task.arrived, task.state = next(self._tickets), now, "waiting"
+        self.waiting.push(task)
+
+    def dispatch(self, now: float) -> list[Placement]:
+        """All that can go now, in order. Each must be followed by `release`."""
+        placed: list[Placement] = []
+        while self.fleet.open:
+            head = self.waiting.head(now, roomy=bool(self.fleet.roomy))
+            if head is None:
+                break
+            first = len(placed)
+            for task, why in self.waiting.together(head):
+                placement = self._place(task, why, now)
+                if placement is None:
+                    break
+                placed.append(placement)
+            unit = placed[first:]
+            for placement in unit:
+                placement.together = len(unit)
+                if len(unit) > 1:
+                    placement.why = unit[-1].why  # of those that were taken along
+        return placed
+
+    def _place(self, task: Task, why: str, now: float) -> Placement | None:
+        capped = task.waits and not self.waiting.presses(task, now)
+        queued = self.waiting.batch / len(self.fleet.engines)
+        found = self.fleet.best(task, queued, capped=capped)
+        if found is None:
+            return None
+        engine, cached = found
+        task.state = "running"
+        self.waiting.remove(task)
+        task.charged = task.prompt - cached + task.output
+        self.waiting.served(task, task.charged, starts=True)
+        fresh = engine.wait + engine.costs.prefill * (task.prompt - cached)
+        seconds = fresh + engine.costs.step(engine.n + 1) * task.output
+        reason: Why = _reason(why, cached)
+        placement = Placement(task, engine.index, reason, cached, seconds, now, now - task.arrived, engine.n + 1)
+        self.fleet.add(engine, placement, now)
+        return placement
+
+    def filled(self, placement: Placement, now: float) -> None:
+        """The first token of its answer has come."""
+        self.fleet.filled(placement, now)
+
+    def release(self, placement: Placement, now: float) -> None:
+        """It has left its engine: finished, failed or cancelled."""
+        assert placement.task.state == "running"
+        placement.task.state = "ended"
+        placement.batch = round(self.fleet.drop(placement, now))
+
+    def measured(self, placement: Placement, usage: tuple[int, int, int], prefill: float, decode: float) -> None:
+        """What it took (after `release`): `usage` is prompt, cached and completion tokens; seconds by the engine."""
+        task, (prompt, cached, completion) = placement.task, usage
+        self.estimates.saw(task.site, task.chars, prompt, completion)
+        for costs in (self.fleet.engines[placement.engine].costs, self.estimates.costs):
+            costs.prefilled(prompt - cached + placement.ahead, prefill)
+            costs.decoded(placement.batch, completion - 1, decode)
+        self.waiting.served(task, prompt - cached + completion - task.charged)
+        if not cached and placement.cached > 0:
+            self.fleet.missed(placement)
+
+    def cancel(self, task: Task) -> None:
+        """A waiting task waits no longer."""
+        assert task.state == "waiting"
+        task.state = "ended"
+        self.waiting.remove(task)
+
+    def promote(self, task: Task) -> None:
+        """Somebody else waits for the same answer, with a latency objective."""
+        if task.state == "waiting" and task.objective != "latency":
+            self.waiting.promote(task)
+
+
+def _reason(why: str, cached: float) -> Why:
+    if why == "task-group" or why == "queued-sharers":
+        return why  # type: ignore[return-value]
+    return "prefix-held" if cached > 0 else "least-impact"
