@@ -24,9 +24,9 @@ def serve(
     deterministic: Annotated[bool, typer.Option("--deterministic", help="Logits independent of the batch.")] = False,
     kv_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of KV cache in each engine.")] = None,
     prefix_cache: Annotated[bool, typer.Option(help="Share the KV of common prefixes.")] = True,
-    prefill_ahead: Annotated[
-        bool, typer.Option(help="Fill prompts that wait for a variable as far as they are known.")
-    ] = True,
+    single_flight: Annotated[bool, typer.Option(help="Run identical greedy calls once.")] = True,
+    disable: Annotated[list[str] | None, typer.Option(help="An optimisation to do without; may be repeated.")] = None,
+    tpot: Annotated[float | None, typer.Option(min=0, help="Milliseconds per token that latency calls keep.")] = None,
     dev: Annotated[bool, typer.Option("--dev", help="Serve POST /reset_prefix_cache, for measurements.")] = False,
     announce: Annotated[bool, typer.Option("--announce", help="Print one JSON line on stdout when ready.")] = False,
     exit_with_parent: Annotated[
@@ -45,7 +45,8 @@ def serve(
         deterministic=deterministic,
         kv_tokens=kv_tokens,
         prefix_cache=prefix_cache,
-        prefill_ahead=prefill_ahead,
+        disable=frozenset((*(disable or ()), *(() if single_flight else ("single-flight",)))),
+        tpot=None if tpot is None else tpot / 1e3,
         dev=dev,
         announce=announce,
         exit_with_parent=exit_with_parent,
@@ -75,6 +76,28 @@ def demo(
         file=file, model=model, rtt=rtt, repeats=repeats, max_tokens=max_tokens, report=report, as_json=json
     )
     raise typer.Exit(run(options))
+
+
+@app.command()
+def simulate(
+    workload: Annotated[str, typer.Option(help="W1 to W7, or a file of programs (JSON lines).")] = "W2",
+    engines: Annotated[int, typer.Option(min=1, help="Modelled engines.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the generated workload.")] = 0,
+    calls: Annotated[int, typer.Option(min=1, help="Calls that arrive, at least; their programs are finished.")] = 1000,
+    rate: Annotated[float, typer.Option(min=1e-6, help="Arrivals, as a multiple of the workload's own.")] = 1.0,
+    disable: Annotated[list[str] | None, typer.Option(help="An optimisation to do without; may be repeated.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON and nothing else.")] = False,
+) -> None:
+    """Run the analysis and the scheduler against modelled engines, on a virtual clock."""
+    from semantic_parrot.core.simulator import simulate as run
+    from semantic_parrot.core.simulator.report import as_text
+
+    try:
+        found = run(workload, engines=engines, seed=seed, calls=calls, rate=rate, disable=frozenset(disable or ()))
+    except ValueError as error:
+        typer.echo(f"parrot: {error}", err=True)
+        raise typer.Exit(2) from None
+    typer.echo(as_text(found, machine=json))
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ import uvicorn
 
 from semantic_parrot.core.engines.protocol import Engine, ModelLoadError
 from semantic_parrot.core.runtime import Runtime
+from semantic_parrot.core.scheduling import Policy
 from semantic_parrot.server.app import create_app
 from semantic_parrot.server.listener import Protocol, Server, StartError, bind, cannot_listen, url_of
 from semantic_parrot.server.service import Settings
@@ -33,7 +34,8 @@ KEEP_ALIVE_SECONDS = 75
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """The flags of `parrot serve`. `model` None: the built-in demo model. `kv_tokens` None: the engine's choice."""
+    """The flags of `parrot serve`. `model` None: the built-in demo model. `kv_tokens` None: the engine's choice.
+    `disable`, `tpot`: as the Runtime takes them."""
 
     model: str | None = None
     host: str = "127.0.0.1"
@@ -42,7 +44,8 @@ class ServeOptions:
     deterministic: bool = False
     kv_tokens: int | None = None
     prefix_cache: bool = True
-    prefill_ahead: bool = True
+    disable: frozenset[str] = frozenset()
+    tpot: float | None = None
     dev: bool = False
     announce: bool = False
     exit_with_parent: bool = False
@@ -155,8 +158,13 @@ def serve(options: ServeOptions, build: Callable[[ServeOptions], Sequence[Engine
     """Serve, with the engines that `build` makes, until a signal; the process's exit code."""
     logging.basicConfig(level=logging.WARNING, format="parrot: %(levelname)s: %(message)s")
     try:
+        Policy(disabled=options.disable)
+    except ValueError as error:
+        print(f"parrot: {error}", file=sys.stderr)
+        return 2
+    try:
         with contextlib.closing(bind(options.host, options.port)) as sock:
-            asyncio.run(_run(options, sock, Runtime(build(options), prefill_ahead=options.prefill_ahead)))
+            asyncio.run(_run(options, sock, Runtime(build(options), disable=options.disable, tpot=options.tpot)))
     except (StartError, ModelLoadError) as error:
         print(f"parrot: {error}", file=sys.stderr)
         return 2
