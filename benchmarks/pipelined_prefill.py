@@ -45,7 +45,7 @@ async def measure(tokens: int, repeats: int, deterministic: bool) -> dict[str, A
     runtimes = {}
     for way in runs:
         engine = NativeEngine(MODEL_DIR, names=("demo",), deterministic=deterministic)
-        runtimes[way] = Runtime([engine], prefill_ahead=way == "on")
+        runtimes[way] = Runtime([engine], disable=() if way == "on" else {"prefill-ahead"})
         await runtimes[way].start()
     for seed in range(repeats + 1):  # the first pair warms up
         for way, runtime in runtimes.items():

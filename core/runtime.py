@@ -118,7 +118,7 @@ class Runtime:
         if declared and program.parrot.session is None:
             raise InvalidRequest("an input without a value needs a session to set it in", where=f"inputs.{declared[0]}")
         wanted = program.parrot.session
-        return self._start(program, Session(self._start, self._plan, self._prefill) if wanted is None else self.session(wanted))
+        return self._start(program, self._new_session() if wanted is None else self.session(wanted))
 
     def _start(self, program: Program, session: Session) -> Run:
         checked: set[str] = set()
@@ -161,9 +161,12 @@ class Runtime:
         run.cancel()
 
     def open_session(self) -> Session:
-        session = Session(self._start, self._plan, self._prefill)
+        session = self._new_session()
         self._sessions[session.id] = session
         return self.session(session.id)
+
+    def _new_session(self) -> Session:
+        return Session(self._start, self._plan, self._prefill)
 
     def session(self, session_id: str) -> Session:
         """Raises NotFound: the session never was, was closed or expired."""

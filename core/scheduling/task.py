@@ -11,7 +11,16 @@ from semantic_parrot.core.analysis.steps import Class
 
 #: What can be turned off by name, to see what it is worth; the answers are the same on and off.
 OPTIMISATIONS = frozenset(
-    {"batch-cap", "critical-path", "fair-share", "objectives", "prefix-placement", "single-flight", "task-groups"}
+    {
+        "batch-cap",
+        "critical-path",
+        "fair-share",
+        "objectives",
+        "prefill-ahead",
+        "prefix-placement",
+        "single-flight",
+        "task-groups",
+    }
 )
 
 State = Literal["new", "waiting", "running", "ended"]

@@ -45,7 +45,7 @@ def model(tmp_path_factory):
 async def test_the_same_text_with_most_of_the_prompt_filled_ahead(model, monkeypatch):
     monkeypatch.setattr(ahead, "EVERY", 100)
     on, usage = await outputs(model)
-    off, plain = await outputs(model, prefill_ahead=False)
+    off, plain = await outputs(model, disable={"prefill-ahead"})
     assert on == off
     cached, prompt = (usage["title"]["prompt_tokens_details"]["cached_tokens"], usage["title"]["prompt_tokens"])
     assert cached > prompt / 3

@@ -68,7 +68,7 @@ async def test_it_grows_with_its_producers_text(engine, monkeypatch):
 async def test_off_tells_nothing_and_changes_nothing(engine):
     on = await run(engine)
     other = ScriptedEngine(gate=asyncio.Event())
-    off = await run(other, prefill_ahead=False)
+    off = await run(other, disable={"prefill-ahead"})
     assert other.prefills == []
     assert on.outputs() == off.outputs()
 
