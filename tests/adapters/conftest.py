@@ -38,7 +38,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[LocalServer]:
-    with LocalServer(Runtime([ScriptedEngine()])) as running:
+    with LocalServer(Runtime([ScriptedEngine()], disable={"single-flight"})) as running:
         yield running
 
 

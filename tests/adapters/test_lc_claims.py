@@ -40,7 +40,7 @@ def gated():
     """(server, engine, open): the engine stops after the first word of each answer until `open()`."""
     gate = asyncio.Event()
     engine = ScriptedEngine(gate=gate)
-    with LocalServer(Runtime([engine], grace=0.2)) as server:
+    with LocalServer(Runtime([engine], grace=0.2, disable={"single-flight"})) as server:
         yield server, engine, lambda: server.call(gate.set)
 
 
@@ -136,7 +136,7 @@ class SecondWaits(ScriptedEngine):
 @pytest.fixture
 def second_waits():
     engine = SecondWaits()
-    with LocalServer(Runtime([engine], grace=0.2)) as server:
+    with LocalServer(Runtime([engine], grace=0.2, disable={"single-flight"})) as server:
         yield server, engine
 
 

@@ -32,7 +32,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def engine(checkpoint):
-    with LiveServer("--model", str(checkpoint), "--deterministic") as server:
+    with LiveServer("--model", str(checkpoint), "--deterministic", "--no-single-flight") as server:
         yield server
 
 

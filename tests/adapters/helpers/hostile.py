@@ -18,7 +18,7 @@ class HostileServer(LocalServer):
     `hang_up`, a stream also breaks off before an event with that chance. `faults` counts what was done."""
 
     def __init__(self, seed: int = 0, hang_up: float = 0.0) -> None:
-        super().__init__(Runtime([ScriptedEngine()]))
+        super().__init__(Runtime([ScriptedEngine()], disable={"single-flight"}))
         self.hang_up = hang_up
         self.random = random.Random(seed)
         self.faults: Counter[str] = Counter()
