@@ -1,7 +1,7 @@
 """Pipelined prefill: a prompt that waits for a variable is filled as far as it is known, while it waits.
 
-Its constant beginning at once, then its producer's text as that comes. All of it is a hint to the engine, which
-compares tokens in the end: what was filled for nothing costs idle time, and changes no answer.
+Its constant beginning when its producer starts, then the producer's text as that comes. All of it is a hint to the
+engine, which compares tokens in the end: what was filled for nothing costs idle time, and changes no answer.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ class Ahead:
         self._texts: dict[str, str] = {}
         self._told: dict[str, int] = {}
 
-    def waits(self, node: Node[Owner]) -> None:
-        """`node` has joined the graph, and not all of its inputs have values."""
-        if isinstance(node.spec, Call):
-            self._fill(node)
+    def started(self, name: str) -> None:
+        """The producer of variable `name` runs: its readers are next, and there is time until it ends."""
+        for node in self._graph.variables[name].consumers:
+            if isinstance(node.spec, Call) and node.missing and node.output not in self._filling:
+                self._fill(node)
 
     def grew(self, name: str, text: str) -> None:
         """The producer of variable `name` has generated more `text`."""

@@ -74,9 +74,7 @@ class Session:
         for node in effects.ready:
             self.ahead.over(node.output)
             node.owner.launch(node)
-        for node in effects.added:
-            if node.missing:
-                self.ahead.waits(node)
+            self.ahead.started(node.output)
         for gone in effects.aborted:
             gone.node.owner.abort(gone)
         concerned = dict.fromkeys(node.owner for node in effects.added)
