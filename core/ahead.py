@@ -24,9 +24,12 @@ Prefill = Callable[[Hashable, Mapping[str, Any] | None], None]
 
 
 class Ahead:
-    """For the calls of one graph, the graph named `scope`. Owned by the event loop; its methods return at once."""
+    """For the calls of one graph, the graph named `scope`. Owned by the event loop; its methods return at once.
 
-    def __init__(self, graph: Graph[Owner], scope: str, prefill: Prefill) -> None:
+    `prefill` None: nothing is filled, and nothing is done for it.
+    """
+
+    def __init__(self, graph: Graph[Owner], scope: str, prefill: Prefill | None) -> None:
         self._graph = graph
         self._scope = scope
         self._prefill = prefill
@@ -36,12 +39,16 @@ class Ahead:
 
     def started(self, name: str) -> None:
         """The producer of variable `name` runs: its readers are next, and there is time until it ends."""
+        if self._prefill is None:
+            return
         for node in self._graph.variables[name].consumers:
             if isinstance(node.spec, Call) and node.missing and node.output not in self._filling:
-                self._fill(node)
+                self._fill(node, self._prefill)
 
     def grew(self, name: str, text: str) -> None:
         """The producer of variable `name` has generated more `text`."""
+        if self._prefill is None:
+            return
         readers = [n for n in self._graph.variables[name].consumers if isinstance(n.spec, Call)]
         if not readers:
             return
@@ -51,11 +58,11 @@ class Ahead:
         self._told[name] = len(known)
         for node in readers:
             if node.missing and self._first_unknown(node) == name:
-                self._fill(node)
+                self._fill(node, self._prefill)
 
     def over(self, name: str) -> None:
         """Variable `name` is made, or being made now: nothing is to be filled for its call any more."""
-        if name in self._filling:
+        if self._prefill is not None and name in self._filling:
             self._filling.remove(name)
             self._prefill((self._scope, name), None)
 
@@ -67,11 +74,11 @@ class Ahead:
     def _first_unknown(self, node: Node[Owner]) -> str | None:
         return next((name for name in node.reads.values() if not self._graph.variables[name].settled), None)
 
-    def _fill(self, node: Node[Owner]) -> None:
+    def _fill(self, node: Node[Owner], prefill: Prefill) -> None:
         assert isinstance(node.spec, Call)
         values: dict[str, JSON] = {}
         for local, name in node.reads.items():
             variable = self._graph.variables[name]
             values[local] = variable.value if variable.settled else self._texts.get(name, "") + UNKNOWN
         self._filling.add(node.output)
-        self._prefill((self._scope, node.output), render(node.spec.request, values))
+        prefill((self._scope, node.output), render(node.spec.request, values))

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Collection, Hashable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -75,7 +75,6 @@ class Runtime:
         self._sessions: dict[str, Session] = {}
         self._runs: dict[str, Run] = {}
         self._policy = Policy(tpot=tpot, disabled=frozenset(disable))
-        self._prefill_ahead = self._policy.on("prefill-ahead")
         self._flights: dict[Scheduler, Flights] = {}
 
     async def start(self) -> None:
@@ -166,7 +165,9 @@ class Runtime:
         return self.session(session.id)
 
     def _new_session(self) -> Session:
-        return Session(self._start, self._plan, self._prefill)
+        # With several engines there is no telling yet which one will get the request.
+        ahead = self._policy.on("prefill-ahead") and len(self.engines) == 1
+        return Session(self._start, self._plan, self._prefill if ahead else None)
 
     def session(self, session_id: str) -> Session:
         """Raises NotFound: the session never was, was closed or expired."""
@@ -238,16 +239,9 @@ class Runtime:
             yield replace(done, timings=timings, placed=placed)
 
     def _prefill(self, key: Hashable, body: Mapping[str, Any] | None) -> None:
-        """Engine.prefill, where there is no question which engine will get the request."""
-        if not self._prefill_ahead:
-            return
-        try:
-            request = None if body is None else parse_request(body, allow_empty=True)
-            engines = self.engines if request is None else self._scheduler(request.model).engines
-        except ParrotError:  # the call itself will say so
-            return
-        if len(engines) == 1:
-            engines[0].prefill(key, request)
+        """Engine.prefill of the one engine, for a body as it came."""
+        with suppress(ParrotError):  # the call itself will say so
+            self.engines[0].prefill(key, None if body is None else parse_request(body, allow_empty=True))
 
     async def tokenize(self, model: str, content: str | tuple[Message, ...]) -> list[int]:
         """Raises UnknownModel."""

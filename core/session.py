@@ -25,7 +25,7 @@ class Session:
     """Owned by the event loop. `start` makes and registers a run for a program of this session; `plan` says what to
     expect of a call; `prefill` is the engines'."""
 
-    def __init__(self, start: Callable[[Program, Session], Run], plan: Plan, prefill: Prefill) -> None:
+    def __init__(self, start: Callable[[Program, Session], Run], plan: Plan, prefill: Prefill | None) -> None:
         self.id = f"ses_{uuid.uuid4().hex}"
         self.graph: Graph[Run] = Graph()
         self.ahead = Ahead(self.graph, self.id, prefill)

@@ -105,6 +105,8 @@ class Decider:
 
 
 def _reason(why: str, cached: float) -> Why:
-    if why == "task-group" or why == "queued-sharers":
-        return why  # type: ignore[return-value]
+    if why == "task-group":
+        return "task-group"
+    if why == "queued-sharers":
+        return "queued-sharers"
     return "prefix-held" if cached > 0 else "least-impact"
