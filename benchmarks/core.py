@@ -22,7 +22,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from semantic_parrot.core.engines.protocol import Delta, Done, ModelInfo, Stats, Usage
+from semantic_parrot.core.engines.protocol import UNDIRECTED, Ability, Delta, Directions, Done, ModelInfo, Stats, Usage
 from semantic_parrot.core.program import parse_program
 from semantic_parrot.core.request import Message, ModelRequest
 from semantic_parrot.core.runtime import Runtime
@@ -36,6 +36,7 @@ class InstantEngine:
     window = 1024
     model = ModelInfo(("default",), 1 << 20)
     healthy = True
+    abilities: frozenset[Ability] = frozenset(("prefill-ahead",))
 
     def __init__(self) -> None:
         self.came: list[float] = []
@@ -47,7 +48,9 @@ class InstantEngine:
 
     def prefill(self, key: object, request: ModelRequest | None) -> None: ...
 
-    async def generate(self, request: ModelRequest) -> AsyncGenerator[Delta | Done, None]:
+    async def generate(
+        self, request: ModelRequest, directions: Directions = UNDIRECTED
+    ) -> AsyncGenerator[Delta | Done, None]:
         self.came.append(time.perf_counter())
         await asyncio.sleep(0)
         self.went.append(time.perf_counter())

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from semantic_parrot.core.analysis import Skeleton, skeleton
-from semantic_parrot.core.engines.protocol import Delta, Done, Engine, ModelInfo, Placed
+from semantic_parrot.core.engines.protocol import UNDIRECTED, Delta, Directions, Done, Engine, ModelInfo, Placed
 from semantic_parrot.core.errors import InvalidRequest, NotFound, ParrotError, TooLarge, UnknownModel
 from semantic_parrot.core.flight import Flights
 from semantic_parrot.core.hints import Hints
@@ -33,6 +33,10 @@ class Counters:
     calls_executed: int = 0
     unclaimed_tokens: int = 0
     runs: Counter[str] = field(default_factory=Counter)
+
+
+#: See Directions.
+RANKS = {"latency": 0, "deadline": 1, "throughput": 2}
 
 
 class _AnyText(dict[str, str]):
@@ -223,7 +227,7 @@ class Runtime:
         engine, done = scheduler.engines[placement.engine], None
         try:
             self.counters.calls_executed += 1
-            async with aclosing(engine.generate(request)) as items:
+            async with aclosing(engine.generate(request, self._directions(task))) as items:
                 async for item in items:
                     if placement.filled is None:
                         scheduler.filled(placement)
@@ -237,6 +241,9 @@ class Runtime:
             timings = done.timings.model_copy(update={"queued": done.timings.queued + placement.queued})
             placed = Placed(engine.name, placement.why, placement.cached, placement.seconds)
             yield replace(done, timings=timings, placed=placed)
+
+    def _directions(self, task: Task) -> Directions:
+        return Directions(rank=RANKS[task.objective]) if self._policy.on("preemption") else UNDIRECTED
 
     def _prefill(self, key: Hashable, body: Mapping[str, Any] | None) -> None:
         """Engine.prefill of the one engine, for a body as it came."""

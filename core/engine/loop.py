@@ -13,7 +13,7 @@ from semantic_parrot.core.engine.runner import Runner
 from semantic_parrot.core.engine.sampler import sample
 from semantic_parrot.core.engine.sequence import Sequence
 from semantic_parrot.core.engine.text import TextModel
-from semantic_parrot.core.engines.protocol import Done, Stats, Usage
+from semantic_parrot.core.engines.protocol import UNDIRECTED, Directions, Done, Stats, Usage
 from semantic_parrot.core.errors import ContextOverflow, EmptyPrompt, ParrotError
 from semantic_parrot.core.events import Timings
 from semantic_parrot.core.request import ModelRequest
@@ -38,10 +38,12 @@ class EngineLoop:
     def busy(self) -> bool:
         return bool(self._live or self._planner.ahead)
 
-    def submit(self, id: int, request: ModelRequest, arrived: float) -> Failed | None:
+    def submit(
+        self, id: int, request: ModelRequest, arrived: float, directions: Directions = UNDIRECTED
+    ) -> Failed | None:
         """Queue a request; a Failed if it can't be run, which concerns no other."""
         try:
-            self._live[id] = sequence = self._sequence(id, request, arrived)
+            self._live[id] = sequence = self._sequence(id, request, arrived, directions)
         except ParrotError as error:
             return Failed(id, error.code, error.message, error.where)
         self._planner.add(sequence)
@@ -97,7 +99,7 @@ class EngineLoop:
             waiting=len(self._planner.waiting),
         )
 
-    def _sequence(self, id: int, request: ModelRequest, arrived: float) -> Sequence:
+    def _sequence(self, id: int, request: ModelRequest, arrived: float, directions: Directions) -> Sequence:
         content = request.prompt if request.messages is None else request.messages
         if not content:
             raise EmptyPrompt("the prompt is empty")
@@ -113,7 +115,7 @@ class EngineLoop:
             )
         limit = self._context if room is None else length + room
         stream = self.text.stream(request.sampling.stop)
-        return Sequence(id, tokens, length, limit, request.sampling, stream, arrived)
+        return Sequence(id, tokens, length, limit, request.sampling, stream, arrived, directions)
 
     def _advance(self, s: Sequence, token: int, now: float) -> list[Reply]:
         """One more token of an answer: its text, and the end if it is the last."""

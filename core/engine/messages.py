@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from semantic_parrot.core.engines.protocol import Done, Stats
+from semantic_parrot.core.engines.protocol import UNDIRECTED, Directions, Done, Stats
 from semantic_parrot.core.request import Message, ModelRequest
 
 
@@ -46,6 +46,7 @@ class Generate:
     id: int
     request: ModelRequest
     arrived: float
+    directions: Directions = UNDIRECTED
     kind: Literal["generate"] = "generate"
 
 

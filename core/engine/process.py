@@ -92,8 +92,8 @@ def _serve(channel: Channel) -> int:
 
     def obey(engine: EngineLoop, command: Command) -> Reply | None:
         match command:
-            case Generate(id, request, arrived):
-                return engine.submit(id, request, arrived)
+            case Generate(id, request, arrived, directions):
+                return engine.submit(id, request, arrived, directions)
             case Prefill(id, request):
                 engine.prefill(id, request)
             case Cancel(id):

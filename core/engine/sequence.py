@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from semantic_parrot.core.engine.text import TextStream
+from semantic_parrot.core.engines.protocol import UNDIRECTED, Directions
 from semantic_parrot.core.request import Sampling
 
 
@@ -19,6 +20,7 @@ class Sequence:
     sampling: Sampling
     text: TextStream
     arrived: float  # time.monotonic() seconds, as the two below
+    directions: Directions = UNDIRECTED
     ahead: bool = False  # a prefill for a request that is still to come: nothing is sampled
 
     # These fields are the planner's.

@@ -31,7 +31,16 @@ from semantic_parrot.core.engine.messages import (
     Tokenize,
     Tokens,
 )
-from semantic_parrot.core.engines.protocol import Delta, Done, ModelInfo, ModelLoadError, Stats
+from semantic_parrot.core.engines.protocol import (
+    UNDIRECTED,
+    Ability,
+    Delta,
+    Directions,
+    Done,
+    ModelInfo,
+    ModelLoadError,
+    Stats,
+)
 from semantic_parrot.core.errors import EngineFailed, from_code
 from semantic_parrot.core.request import Message, ModelRequest
 
@@ -69,6 +78,7 @@ class NativeEngine:
         device: str = "auto",
     ) -> None:
         self.name = name
+        self.abilities: frozenset[Ability] = frozenset(("prefill-ahead",)) if prefix_cache else frozenset()
         self.window = max_batch
         self._options = Options(
             model_dir=str(model_dir),
@@ -126,9 +136,11 @@ class NativeEngine:
             await self._child.close()
             self._child = None
 
-    async def generate(self, request: ModelRequest) -> AsyncGenerator[Delta | Done, None]:
+    async def generate(
+        self, request: ModelRequest, directions: Directions = UNDIRECTED
+    ) -> AsyncGenerator[Delta | Done, None]:
         child, id = self._up(), next(self._ids)
-        replies = child.ask(id, Generate(id, request, time.monotonic()))
+        replies = child.ask(id, Generate(id, request, time.monotonic(), directions))
         ended = False
         try:
             while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Hashable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from semantic_parrot.core.events import Timings
 from semantic_parrot.core.request import Message, ModelRequest
@@ -74,6 +74,38 @@ class Stats:
     waiting: int = 0
 
 
+#: What an engine may be able to do beyond answering. The scheduler's optimisations that need an ability it lacks have
+#: no effect there, which is said at start-up.
+Ability = Literal["preemption", "prefill-ahead", "retention"]
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """The first `share` (0 to 1) of a prompt's text is read again at about `next_use` (time.monotonic() seconds; None:
+    by nobody that is known, and nothing suggests that anybody will)."""
+
+    share: float
+    next_use: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Directions:
+    """What the scheduler asks of the engine for one request; no answer depends on it.
+
+    `rank`: 0 latency, 1 deadline, 2 throughput; a lower one goes first, and may preempt a higher. `cap`: while this
+    request runs, at most so many sequences decode together; those of a higher rank pause. `keep`: how long the KV of
+    its prompt is worth keeping, shortest prefix first.
+    """
+
+    rank: int = 0
+    cap: int | None = None
+    keep: tuple[Keep, ...] = ()
+
+
+#: Of a request that nobody schedules.
+UNDIRECTED = Directions()
+
+
 class Engine(Protocol):
     """Fills prompts and generates tokens. Owned by the event loop: every method is called there.
 
@@ -82,6 +114,7 @@ class Engine(Protocol):
 
     name: str
     window: int
+    abilities: frozenset[Ability]
 
     @property
     def model(self) -> ModelInfo: ...
@@ -99,8 +132,10 @@ class Engine(Protocol):
         """Stop; requests in flight end with EngineFailed."""
         ...
 
-    def generate(self, request: ModelRequest) -> AsyncGenerator[Delta | Done, None]:
-        """Zero or more Delta, then one Done. Closing the generator cancels the request.
+    def generate(
+        self, request: ModelRequest, directions: Directions = UNDIRECTED
+    ) -> AsyncGenerator[Delta | Done, None]:
+        """Zero or more Delta, then one Done. Closing the generator cancels the request. `directions` are hints.
 
         Raises ContextOverflow, EmptyPrompt or EngineFailed.
         """

@@ -16,8 +16,10 @@ OPTIMISATIONS = frozenset(
         "critical-path",
         "fair-share",
         "objectives",
+        "preemption",
         "prefill-ahead",
         "prefix-placement",
+        "retention",
         "single-flight",
         "task-groups",
     }

@@ -128,9 +128,9 @@ def test_a_stream_that_nobody_reads_starts_nothing(server):
 class SecondWaits(ScriptedEngine):
     """Prompts that begin with B stop after their first word."""
 
-    def generate(self, request):
+    def generate(self, request, directions):
         self._gate = asyncio.Event() if "user: B" in text_of(request) else None
-        return super().generate(request)
+        return super().generate(request, directions)
 
 
 @pytest.fixture

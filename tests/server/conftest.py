@@ -11,7 +11,7 @@ import pytest
 from live import LocalServer
 from scripted import ScriptedEngine
 
-from semantic_parrot.core.engines.protocol import Delta, Done, Usage
+from semantic_parrot.core.engines.protocol import UNDIRECTED, Delta, Directions, Done, Usage
 from semantic_parrot.core.errors import EngineFailed
 from semantic_parrot.core.request import ModelRequest
 from semantic_parrot.core.runtime import Runtime
@@ -35,7 +35,9 @@ class Watched(ScriptedEngine):
         """From now on every answer is `text`, in one piece."""
         self._says = text
 
-    async def generate(self, request: ModelRequest) -> AsyncGenerator[Delta | Done, None]:
+    async def generate(
+        self, request: ModelRequest, directions: Directions = UNDIRECTED
+    ) -> AsyncGenerator[Delta | Done, None]:
         self.came.release()
         try:
             if self._says is not None:
@@ -44,7 +46,7 @@ class Watched(ScriptedEngine):
                 return
             if self._fails_after == 0:
                 raise EngineFailed("a scripted failure")
-            async with aclosing(super().generate(request)) as items:
+            async with aclosing(super().generate(request, directions)) as items:
                 count = 0
                 async for item in items:
                     yield item

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Callable, Hashable
 
-from semantic_parrot.core.engines.protocol import Delta, Done, ModelInfo, Stats, Usage
+from semantic_parrot.core.engines.protocol import UNDIRECTED, Ability, Delta, Directions, Done, ModelInfo, Stats, Usage
 from semantic_parrot.core.errors import EngineFailed, ParrotError
 from semantic_parrot.core.request import Message, ModelRequest
 
@@ -40,10 +40,12 @@ class ScriptedEngine:
         fail: Callable[[ModelRequest], ParrotError | None] = lambda _: None,
     ) -> None:
         self.name = "scripted-0"
+        self.abilities: frozenset[Ability] = frozenset(("prefill-ahead",))
         self.window = window
         self.model = ModelInfo(names, 4096)
         self.healthy = False
         self.seen: list[ModelRequest] = []
+        self.directed: list[Directions] = []
         self.prefills: list[tuple[Hashable, ModelRequest | None]] = []
         self.running = self.most = self.cancelled = 0
         self._gate = gate
@@ -66,8 +68,11 @@ class ScriptedEngine:
         while self.running != running:
             await self._changed.wait()
 
-    async def generate(self, request: ModelRequest) -> AsyncGenerator[Delta | Done, None]:
+    async def generate(
+        self, request: ModelRequest, directions: Directions = UNDIRECTED
+    ) -> AsyncGenerator[Delta | Done, None]:
         self.seen.append(request)
+        self.directed.append(directions)
         self._count(1)
         self.most = max(self.most, self.running)
         try:
