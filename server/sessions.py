@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
+from semantic_parrot.core.admission import refuse_large_input
 from semantic_parrot.core.errors import InvalidRequest
 from semantic_parrot.core.program import Body, parse_program
-from semantic_parrot.core.runtime import refuse_large_input
 from semantic_parrot.core.session import split_variable_id
 from semantic_parrot.server.body import read_object, refuse_fields, refuse_query
 from semantic_parrot.server.service import Service
@@ -22,20 +22,20 @@ def routes(service: Service) -> APIRouter:
     async def open_session(request: Request) -> Response:
         refuse_query(request)
         refuse_fields(await read_object(request, settings.max_body, optional=True), ())
-        return JSONResponse({"id": runtime.open_session().id})
+        return JSONResponse({"id": runtime.sessions.open().id})
 
     @router.delete("/v1/sessions/{session_id}")
     async def close_session(request: Request, session_id: str) -> Response:
         """End the session: its runs are cancelled, whoever waits for a variable gets an error."""
         refuse_query(request)
-        runtime.close_session(session_id)
+        runtime.sessions.close(session_id)
         return JSONResponse({"id": session_id, "closed": True})
 
     @router.post("/v1/sessions/{session_id}/calls")
     async def submit(request: Request, session_id: str) -> Response:
         """Submit: the ids of the variables that `inputs` and the nodes add, at once. An input of null is set later."""
         refuse_query(request)
-        session = runtime.session(session_id)
+        session = runtime.sessions.get(session_id)
         body = await read_object(request, settings.max_body)
         refuse_fields(body, {*Body.model_fields, "inputs"})
         program = parse_program(body)
@@ -48,7 +48,7 @@ def routes(service: Service) -> APIRouter:
         """Get: answers when the variable has its value, or with the error of the call that should produce it."""
         refuse_query(request)
         session_id, name = split_variable_id(variable_id)
-        value = await unless_gone(request, runtime.session(session_id).get(name))
+        value = await unless_gone(request, runtime.sessions.get(session_id).get(name))
         return JSONResponse({"id": variable_id, "name": name, "value": value})
 
     @router.put("/v1/variables/{variable_id:path}")
@@ -56,7 +56,7 @@ def routes(service: Service) -> APIRouter:
         """Set: once, and only a variable that nothing produces."""
         refuse_query(request)
         session_id, name = split_variable_id(variable_id)
-        session = runtime.session(session_id)
+        session = runtime.sessions.get(session_id)
         body = await read_object(request, settings.max_body)
         refuse_fields(body, {"value"})
         value = body.get("value")

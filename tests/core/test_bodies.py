@@ -68,7 +68,7 @@ async def test_a_map_runs_its_body_once_for_each_member(runtime):
     assert run.status == "finished"
     assert run.outputs() == {"r": said(f"Merge {summaries}")}
     assert list(run.result()["calls"]) == [*(f"m[{i}].call_s" for i in range(3)), "call_r"]
-    assert runtime.counters.calls_executed == 4
+    assert runtime.calls.executed == 4
 
 
 async def test_a_dynamic_list_through_transforms_is_announced_before_its_producer_ends(runtime):
@@ -230,7 +230,7 @@ async def test_a_program_without_calls_ends_at_once(runtime):
 
 
 async def test_null_is_a_value(runtime):
-    session = runtime.open_session()
+    session = runtime.sessions.open()
     get = {"id": "t", "op": "get", "of": "x", "path": ["a"], "output": "y"}
     body = parse_program({"calls": [call("c", "<", ("y",), ">")], "transforms": [get], "inputs": {"x": None}})
     session.submit(body, body.inputs)
@@ -270,7 +270,7 @@ async def test_cancel_ends_what_a_map_has_become(runtime, engine):
 
 
 async def test_a_later_program_may_read_what_a_map_has_become(runtime):
-    session = runtime.open_session()
+    session = runtime.sessions.open()
     options = {"parrot": {"session": session.id}}
     await ran(runtime, maps=[SUMMARISE], inputs=INPUTS, **options)
     run = await ran(runtime, calls=[call("more", ("all[1].s",))], **options)
@@ -346,7 +346,7 @@ def test_whatever_fails_every_call_is_told_of_once_and_every_variable_settles(bo
         engine = ScriptedEngine(fail=lambda r: EngineFailed("lost") if text_of(r).startswith("user: fail") else None)
         runtime = Runtime([engine], grace=0, disable={"single-flight"})
         await runtime.start()
-        session = runtime.open_session()
+        session = runtime.sessions.open()
         program = {**body[0], "inputs": {"in": None, "words": ["a", "b"]}, "parrot": {"session": session.id}}
         run = runtime.submit(parse_program(program))
         session.set("in", "w" if announced else ["w"])

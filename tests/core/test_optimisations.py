@@ -44,7 +44,7 @@ async def test_equal_greedy_calls_under_way_run_once():
         await asyncio.sleep(0)
     gate.set()
     await asyncio.gather(first.wait(), second.wait())
-    assert runtime.counters.calls_executed == 2
+    assert runtime.calls.executed == 2
     assert first.session.graph.variables["b"].value == second.session.graph.variables["y"].value
     for run, names in ((first, "ab"), (second, "xy")):
         told = [event async for _, event in run.events()]
@@ -58,7 +58,7 @@ async def test_equal_greedy_calls_under_way_run_once():
     assert first.result()["calls"]["call_a"]["response"]["id"] != second.result()["calls"]["call_x"]["response"]["id"]
     again = runtime.submit(program({"a": ("A",)}))  # nothing is under way: this is no cache
     await again.wait()
-    assert runtime.counters.calls_executed == 3
+    assert runtime.calls.executed == 3
     await runtime.close()
 
 
@@ -67,7 +67,7 @@ async def test_samples_are_never_shared(changes):
     engine = ScriptedEngine()
     runtime = await started([engine])
     await runtime.submit(program({"a": ("A",), "b": ("A",)}, changes=changes)).wait()
-    assert runtime.counters.calls_executed == 2
+    assert runtime.calls.executed == 2
     await runtime.close()
 
 
@@ -239,7 +239,7 @@ def test_every_reader_is_answered_and_optimisations_change_no_text(submitted, di
         results = [run.result() for run in runs]
         await runtime.close()
         assert all(engine.running == 0 for engine in engines)
-        assert all(s.decider.fleet.engines[i].n == 0 for s in runtime._schedulers.values() for i in range(2))
+        assert all(s.decider.fleet.engines[i].n == 0 for s in runtime.calls.schedulers for i in range(2))
         return runs, results
 
     runs, results = asyncio.run(scenario(frozenset(disable)))

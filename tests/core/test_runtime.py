@@ -56,7 +56,7 @@ async def test_a_diamond_gives_what_its_calls_give_one_by_one(runtime):
     values = expected(DIAMOND, {"in": "x"})
     assert run.result()["outputs"] == {"d": values["d"], "a": values["a"]}
     assert run.status == "finished"
-    assert runtime.counters.calls_executed == 4
+    assert runtime.calls.executed == 4
 
 
 async def test_consumers_are_announced_before_their_producer_finishes(runtime):
@@ -204,7 +204,7 @@ async def test_release_counts_what_nobody_claimed(runtime):
 
 
 async def test_step_wise_submit_set_get(runtime):
-    session = runtime.open_session()
+    session = runtime.sessions.open()
     ids = session.submit(Body(calls=[Call(id="one", output="a", request=request("A ", ("in",)))]), {"in": None})
     assert ids == [f"{session.id}.a"]
     session.submit(Body(calls=[Call(id="one", output="b", request=request("B ", ("a",)))]), {})
@@ -222,22 +222,22 @@ async def test_step_wise_submit_set_get(runtime):
 
 
 async def test_closing_a_session_ends_its_runs_and_its_waiters(runtime):
-    session = runtime.open_session()
+    session = runtime.sessions.open()
     session.submit(Body(calls=[Call(id="one", output="a", request=request("A ", ("in",)))]), {"in": None})
     waiting = [asyncio.create_task(session.get(name)) for name in ("a", "in")]
     await asyncio.sleep(0)
-    runtime.close_session(session.id)
+    runtime.sessions.close(session.id)
     for task in waiting:
         with pytest.raises(Cancelled):
             await task
     with pytest.raises(NotFound):
-        runtime.session(session.id)
+        runtime.sessions.get(session.id)
 
 
 async def test_a_session_that_nobody_uses_expires(engine):
     runtime = Runtime([engine], session_idle=0.02)
     await runtime.start()
-    idle, used = runtime.open_session(), runtime.open_session()
+    idle, used = runtime.sessions.open(), runtime.sessions.open()
     waiting = asyncio.create_task(used.get("nobody-sets-it"))
     with pytest.raises(NotFound):
         await waiting
@@ -246,13 +246,13 @@ async def test_a_session_that_nobody_uses_expires(engine):
     asyncio.get_running_loop().call_later(0.2, later.set)
     await later.wait()
     with pytest.raises(NotFound):
-        runtime.session(idle.id)
-    assert runtime.session(used.id) is used
+        runtime.sessions.get(idle.id)
+    assert runtime.sessions.get(used.id) is used
     await runtime.close()
 
 
 async def test_a_program_may_read_its_sessions_variables(runtime):
-    session = runtime.open_session()
+    session = runtime.sessions.open()
     session.submit(Body(calls=[Call(id="one", output="a", request=request("A"))]), {})
     run = runtime.submit(program({"b": ("B ", ("a",))}, parrot={"session": session.id}))
     await run.wait()
@@ -260,7 +260,7 @@ async def test_a_program_may_read_its_sessions_variables(runtime):
 
 
 async def test_a_waiter_that_leaves_is_forgotten(runtime):
-    session = runtime.open_session()
+    session = runtime.sessions.open()
     session.submit(Body(calls=[Call(id="one", output="a", request=request(("in",)))]), {"in": None})
     waiting = asyncio.create_task(session.get("in"))
     await asyncio.sleep(0)
@@ -274,7 +274,7 @@ async def test_a_waiter_that_leaves_is_forgotten(runtime):
 
 async def test_an_error_reaches_whoever_gets_the_variable(runtime, engine):
     engine._fail = lambda r: EngineFailed("lost")
-    session = runtime.open_session()
+    session = runtime.sessions.open()
     calls = [Call(id="one", output="a", request=request("A")), Call(id="two", output="b", request=request(("a",)))]
     session.submit(Body(calls=calls), {})
     with pytest.raises(ParrotError, match="lost"):

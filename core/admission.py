@@ -1,0 +1,75 @@
+"""Whether a program may start: what of its calls, transforms and values can be known before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from semantic_parrot.core.errors import InvalidRequest, TooLarge
+from semantic_parrot.core.program import Branch, Call, Map, Program
+from semantic_parrot.core.request import parse_request
+from semantic_parrot.core.transforms import check as check_transform
+from semantic_parrot.core.value import JSON, refuse_large
+from semantic_parrot.core.wire import TEMPLATE, render
+
+
+def admit(program: Program, existing: Collection[str], find_model: Callable[[str, str], object]) -> None:
+    """Raises ParrotError with the place of the first fault. `existing`: the variables of the session that it joins;
+    `find_model` (name, place) raises UnknownModel. Cycles and unknown references are the graph's to refuse."""
+    checked: set[str] = set()
+    for where, node in program.places():
+        if isinstance(node, Call):
+            _check_call(node, f"{where}.request", checked, find_model)
+        elif not isinstance(node, Map | Branch):
+            check_transform(node, where)
+    for name, value in program.inputs.items():
+        refuse_large_input(f"inputs.{name}", value)
+    known = {node.output for node in program.nodes()} | set(program.inputs) | set(existing)
+    for place in ("outputs", "parrot.objectives"):
+        for name in (program.outputs or ()) if place == "outputs" else program.parrot.objectives:
+            if name not in known:
+                raise InvalidRequest(f"{place} names the unknown variable {name!r}", where=place)
+
+
+def refuse_large_input(where: str, value: JSON) -> None:
+    """Raises InvalidRequest for JSON larger than transforms may make; a text may be as long as a body."""
+    try:
+        if not isinstance(value, str):
+            refuse_large(value)
+    except TooLarge as error:
+        raise InvalidRequest(f"{where}: {error.message}", where=where) from None
+
+
+class _AnyText(dict[str, str]):
+    """Stands for every variable while a program is checked before it has values."""
+
+    def __missing__(self, name: str) -> str:
+        return "x"
+
+
+def _check_call(call: Call, where: str, checked: set[str], find_model: Callable[[str, str], object]) -> None:
+    """What can be known of a call before its inputs have values. `checked`: shapes that are valid."""
+    call.inputs()  # refuses malformed templates
+    shape = _shape(call.request)
+    if shape is None or shape not in checked:
+        request = parse_request(render(call.request, _AnyText()), prefix=where, allow_empty=True)
+        find_model(request.model, f"{where}.model")
+        if shape is not None:
+            checked.add(shape)
+
+
+def _shape(request: Mapping[str, Any]) -> str | None:
+    """All of a chat request that its validity can depend on, once its templates are known to be well-formed; None if
+    that is not plain to see. A program's calls have few shapes, and validating one costs more than all the rest."""
+    kinds = []
+    messages = request.get("messages")
+    if not isinstance(messages, list):
+        return None
+    for message in messages:
+        if not isinstance(message, dict) or len(message) != 2 or "content" not in message:
+            return None
+        content = message["content"]
+        if not isinstance(content, str) and not (isinstance(content, dict) and TEMPLATE in content):
+            return None
+        kinds.append(message.get("role"))
+    return repr(({key: value for key, value in request.items() if key != "messages"}, kinds))

@@ -1,0 +1,115 @@
+"""Single calls: from one rendered request, through the scheduler of its model, to an engine and back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Hashable, Mapping, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import replace
+from typing import Any
+
+from semantic_parrot.core.analysis import Skeleton, skeleton
+from semantic_parrot.core.engines.protocol import UNDIRECTED, Delta, Directions, Done, Engine, ModelInfo, Placed
+from semantic_parrot.core.errors import ParrotError, UnknownModel
+from semantic_parrot.core.flight import Flights
+from semantic_parrot.core.hints import Hints
+from semantic_parrot.core.program import Call
+from semantic_parrot.core.request import ModelRequest, parse_request
+from semantic_parrot.core.scheduler import Scheduler
+from semantic_parrot.core.scheduling import Policy, Task
+from semantic_parrot.core.wire import content_key
+
+#: See Directions.
+RANKS = {"latency": 0, "deadline": 1, "throughput": 2}
+
+
+class Calls:
+    """Owned by the event loop. `engines` have started: what they are called is known. `executed`: handed to an engine,
+    since the start."""
+
+    def __init__(self, engines: Sequence[Engine], policy: Policy) -> None:
+        self.executed = 0
+        self._engines = tuple(engines)
+        self._policy = policy
+        by_name = defaultdict(list)
+        for engine in engines:
+            for name in engine.model.names:
+                by_name[name].append(engine)
+        # Names of the same engines share one scheduler: an alias must not be a second queue.
+        shared: dict[tuple[int, ...], Scheduler] = {}
+        self._schedulers: dict[str, Scheduler] = {}
+        for name, serving in by_name.items():
+            same = tuple(id(engine) for engine in serving)
+            self._schedulers[name] = shared[same] = shared.get(same) or Scheduler(serving, policy)
+        self.schedulers = tuple(shared.values())
+        self._flights = {scheduler: Flights(scheduler.promote) for scheduler in self.schedulers}
+
+    async def close(self) -> None:
+        """Wait for the executions that nobody listens to any more."""
+        await asyncio.gather(*(flights.close() for flights in self._flights.values()))
+
+    @property
+    def models(self) -> dict[str, ModelInfo]:
+        """Every name that a request may use for a model."""
+        return {name: scheduler.engines[0].model for name, scheduler in self._schedulers.items()}
+
+    def scheduler(self, model: str, where: str = "model") -> Scheduler:
+        """Raises UnknownModel."""
+        try:
+            return self._schedulers[model]
+        except KeyError:
+            known = ", ".join(sorted(self._schedulers))
+            raise UnknownModel(f"no model {model!r} here; there is: {known}", where=where) from None
+
+    def plan(self, call: Call) -> tuple[Skeleton, float]:
+        """What is expected of a call that has been checked: its prompt's pieces, and seconds on an idle engine."""
+        prompt = skeleton(call.request)
+        return prompt, self.scheduler(call.request["model"]).decider.estimates.seconds(prompt)
+
+    def generate(self, body: Mapping[str, Any], hints: Hints) -> AsyncGenerator[Delta | Done, None]:
+        """Execute one rendered request. Raises InvalidRequest or UnknownModel here, other errors on the way."""
+        request = parse_request(body)
+        scheduler = self.scheduler(request.model)
+        prompt = hints.skeleton or skeleton(body)
+        objectives = self._policy.on("objectives")
+        task = hints.task(prompt, scheduler.decider.estimates, time.monotonic(), objectives=objectives)
+
+        def execute(task: Task) -> AsyncGenerator[Delta | Done, None]:
+            return self._execute(request, scheduler, task)
+
+        if request.sampling.temperature == 0 and self._policy.on("single-flight"):
+            key = (hints.tenant, hints.content_key or content_key(body))
+            return self._flights[scheduler].join(key, task, execute)
+        return execute(task)
+
+    async def _execute(
+        self, request: ModelRequest, scheduler: Scheduler, task: Task
+    ) -> AsyncGenerator[Delta | Done, None]:
+        placement = await scheduler.acquire(task)
+        engine, done = scheduler.engines[placement.engine], None
+        try:
+            self.executed += 1
+            async with aclosing(engine.generate(request, self._directions(task))) as items:
+                async for item in items:
+                    if placement.filled is None:
+                        scheduler.filled(placement)
+                    if isinstance(item, Done):
+                        done = item
+                    else:
+                        yield item
+        finally:
+            scheduler.release(placement, done)
+        if done is not None:
+            timings = done.timings.model_copy(update={"queued": done.timings.queued + placement.queued})
+            placed = Placed(engine.name, placement.why, placement.cached, placement.seconds)
+            yield replace(done, timings=timings, placed=placed)
+
+    def _directions(self, task: Task) -> Directions:
+        return Directions(rank=RANKS[task.objective]) if self._policy.on("preemption") else UNDIRECTED
+
+    def prefill(self, key: Hashable, body: Mapping[str, Any] | None) -> None:
+        """Engine.prefill of the one engine, for a body as it came."""
+        with suppress(ParrotError):  # the call itself will say so
+            self._engines[0].prefill(key, None if body is None else parse_request(body, allow_empty=True))

@@ -1,0 +1,52 @@
+"""The sessions that clients have opened, until they are closed or nobody uses them any more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from semantic_parrot.core.errors import NotFound
+from semantic_parrot.core.session import Session
+
+
+class Sessions:
+    """Owned by the event loop. `make` gives a new session; `idle`: seconds after which one that nobody uses, and in
+    which nothing runs, is closed."""
+
+    def __init__(self, make: Callable[[], Session], idle: float) -> None:
+        self._make = make
+        self._idle = idle
+        self._open: dict[str, Session] = {}
+        self._expiry: dict[str, asyncio.TimerHandle] = {}
+
+    def open(self) -> Session:
+        session = self._make()
+        self._open[session.id] = session
+        return self.get(session.id)
+
+    def get(self, session_id: str) -> Session:
+        """Raises NotFound: the session never was, was closed or expired. Its time starts anew."""
+        try:
+            session = self._open[session_id]
+        except KeyError:
+            raise NotFound(f"no session {session_id!r}", where=session_id) from None
+        if session_id in self._expiry:
+            self._expiry[session_id].cancel()
+        self._expiry[session_id] = asyncio.get_running_loop().call_later(self._idle, self._expire, session_id)
+        return session
+
+    def close(self, session_id: str) -> None:
+        """Raises NotFound."""
+        self.get(session_id).close()
+        self._expiry.pop(session_id).cancel()
+        del self._open[session_id]
+
+    def close_all(self) -> None:
+        for session_id in tuple(self._open):
+            self.close(session_id)
+
+    def _expire(self, session_id: str) -> None:
+        if self._open[session_id].busy:
+            self.get(session_id)  # another turn of the clock
+        else:
+            self.close(session_id)
