@@ -76,7 +76,9 @@ class Picture(Collector):
         for status in ENDS:
             runs.add_metric([status], counters.runs[status])
         yield runs
-        yield CounterMetricFamily("parrot_calls_executed", "Engine executions", value=self.service.runtime.calls.executed)
+        yield CounterMetricFamily(
+            "parrot_calls_executed", "Engine executions", value=self.service.runtime.calls.executed
+        )
         unclaimed = "Tokens generated for results that nobody claimed"
         yield CounterMetricFamily("parrot_unclaimed_tokens", unclaimed, value=counters.unclaimed_tokens)
         yield from self._engines()
