@@ -18,11 +18,8 @@ from semantic_parrot.core.hints import Hints
 from semantic_parrot.core.program import Call
 from semantic_parrot.core.request import ModelRequest, parse_request
 from semantic_parrot.core.scheduler import Scheduler
-from semantic_parrot.core.scheduling import Policy, Task
+from semantic_parrot.core.scheduling import Placement, Policy, Task
 from semantic_parrot.core.wire import content_key
-
-#: See Directions.
-RANKS = {"latency": 0, "deadline": 1, "throughput": 2}
 
 
 class Calls:
@@ -91,7 +88,7 @@ class Calls:
         engine, done = scheduler.engines[placement.engine], None
         try:
             self.executed += 1
-            async with aclosing(engine.generate(request, self._directions(task))) as items:
+            async with aclosing(engine.generate(request, self._directions(placement))) as items:
                 async for item in items:
                     if placement.filled is None:
                         scheduler.filled(placement)
@@ -106,8 +103,8 @@ class Calls:
             placed = Placed(engine.name, placement.why, placement.cached, placement.seconds)
             yield replace(done, timings=timings, placed=placed)
 
-    def _directions(self, task: Task) -> Directions:
-        return Directions(rank=RANKS[task.objective]) if self._policy.on("preemption") else UNDIRECTED
+    def _directions(self, placement: Placement) -> Directions:
+        return Directions(placement.rank, placement.cap) if self._policy.on("preemption") else UNDIRECTED
 
     def prefill(self, key: Hashable, body: Mapping[str, Any] | None) -> None:
         """Engine.prefill of the one engine, for a body as it came."""

@@ -20,7 +20,8 @@ class Scheduler:
 
     def __init__(self, engines: Sequence[Engine], policy: Policy | None = None) -> None:
         self.engines = tuple(engines)
-        self.decider = Decider([engine.window for engine in engines], policy)
+        preempting = [i for i, engine in enumerate(engines) if "preemption" in engine.abilities]
+        self.decider = Decider([engine.window for engine in engines], policy, preempting)
         self._turns: dict[int, asyncio.Future[Placement]] = {}
         self._soon = False
 

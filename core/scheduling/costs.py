@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 #: Of what was measured, kept at each new measurement.
 DECAY = 0.98
 
@@ -20,6 +22,9 @@ class CostModel:
         self.prefill = PREFILL
         self._weight = self._n = self._y = self._nn = self._ny = 0.0
         self._tokens = self._seconds = 0.0
+
+    def copy(self) -> CostModel:
+        return copy(self)
 
     def step(self, batch: float) -> float:
         """Seconds of one decode step with `batch` sequences: the TPOT of each."""

@@ -9,21 +9,22 @@ steps of a fuller batch, and split by that measure, and by capacity, when it doe
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from semantic_parrot.core.scheduling.estimates import Estimates
 from semantic_parrot.core.scheduling.fleet import Fleet
-from semantic_parrot.core.scheduling.task import Placement, Policy, Task, Why
+from semantic_parrot.core.scheduling.task import RANKS, Placement, Policy, Task, Why
 from semantic_parrot.core.scheduling.waiting import Waiting
 
 
 class Decider:
-    """`windows`: how many tasks each engine takes at once. No clock: `now` never decreases between calls."""
+    """`windows`: how many tasks each engine takes at once; `preempting`: engines that order by rank and pause beyond a
+    cap. No clock: `now` never decreases between calls."""
 
-    def __init__(self, windows: Sequence[int], policy: Policy | None = None) -> None:
+    def __init__(self, windows: Sequence[int], policy: Policy | None = None, preempting: Collection[int] = ()) -> None:
         self.policy = policy or Policy()
         self.estimates = Estimates()
-        self.fleet = Fleet(windows, self.policy)
+        self.fleet = Fleet(windows, self.policy, self.estimates.costs, preempting)
         self.waiting = Waiting(self.policy)
         self._tickets = itertools.count(1)
 
@@ -36,7 +37,7 @@ class Decider:
     def dispatch(self, now: float) -> list[Placement]:
         """All that can go now, in order. Each must be followed by `release`."""
         placed: list[Placement] = []
-        while self.fleet.open:
+        while self.fleet.first:
             head = self.waiting.head(now, roomy=bool(self.fleet.roomy))
             if head is None:
                 break
@@ -54,9 +55,8 @@ class Decider:
         return placed
 
     def _place(self, task: Task, why: str, now: float) -> Placement | None:
-        capped = task.waits and not self.waiting.presses(task, now)
-        queued = self.waiting.batch / len(self.fleet.engines)
-        found = self.fleet.best(task, queued, capped=capped)
+        rank = 0 if self.waiting.presses(task, now) else RANKS[task.objective]
+        found = self.fleet.best(task, rank, self.waiting.batch / len(self.fleet.engines))
         if found is None:
             return None
         engine, cached = found
@@ -64,10 +64,14 @@ class Decider:
         self.waiting.remove(task)
         task.charged = task.prompt - cached + task.output
         self.waiting.served(task, task.charged, starts=True)
-        fresh = engine.wait + engine.costs.prefill * (task.prompt - cached)
-        seconds = fresh + engine.costs.step(engine.n + 1) * task.output
-        reason: Why = _reason(why, cached)
-        placement = Placement(task, engine.index, reason, cached, seconds, now, now - task.arrived, engine.n + 1)
+        fresh = (engine.wait if rank else engine.wait_first) + engine.costs.prefill * (task.prompt - cached)
+        cap = engine.within if task.solo and self.policy.on("batch-cap") else None
+        beside = engine.decoding if cap is None or not engine.preempts else min(engine.decoding, cap - 1)
+        seconds = fresh + engine.costs.step(beside + 1) * task.output
+        why_here = _reason(why, cached)
+        placement = Placement(
+            task, engine.index, why_here, cached, seconds, now, now - task.arrived, engine.n + 1, rank, cap
+        )
         self.fleet.add(engine, placement, now)
         return placement
 
@@ -85,12 +89,8 @@ class Decider:
         """What it took (after `release`): `usage` is prompt, cached and completion tokens; seconds by the engine."""
         task, (prompt, cached, completion) = placement.task, usage
         self.estimates.saw(task.site, task.chars, prompt, completion)
-        for costs in (self.fleet.engines[placement.engine].costs, self.estimates.costs):
-            costs.prefilled(prompt - cached + placement.ahead, prefill)
-            costs.decoded(placement.batch, completion - 1, decode)
+        self.fleet.learn(placement, usage, prefill, decode)
         self.waiting.served(task, prompt - cached + completion - task.charged)
-        if not cached and placement.cached > 0:
-            self.fleet.missed(placement)
 
     def cancel(self, task: Task) -> None:
         """A waiting task waits no longer."""

@@ -1,95 +1,52 @@
-"""The engines as the scheduler sees them: what runs where, which prefixes are there, and what one more task costs."""
+"""The engines as the scheduler sees them: what runs where, and which prefixes are there."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
 
-from semantic_parrot.core.scheduling.costs import CostModel
+from semantic_parrot.core.scheduling.costs import DECAY, CostModel
+from semantic_parrot.core.scheduling.state import EngineState
 from semantic_parrot.core.scheduling.task import Placement, Policy, Task
 
 #: Prefixes that an engine is taken to hold, at most. One that is gone is found out, and forgotten, at its first miss.
 PREFIXES = 4096
 
 
-@dataclass(slots=True, eq=False)
-class EngineState:
-    """`solo`: latency calls that cap the batch; `batch`: running tasks that a cap keeps out; `filling`: prompt tokens
-    still to be prefilled. What one more task of p uncached prompt and o output tokens costs, for itself and for
-    all that runs here, is wait + fill * p + emit * o seconds; a solo call that caps the batch takes `lost` of the
-    engine's throughput with it, for as long as it runs."""
-
-    index: int
-    window: int
-    costs: CostModel = field(default_factory=CostModel)
-    up: bool = True
-    n: int = 0
-    solo: int = 0
-    batch: int = 0
-    filling: float = 0.0
-    cap: int = 0
-    wait: float = 0.0
-    fill: float = 0.0
-    emit: float = 0.0
-    lost: float = 0.0
-    area: float = 0.0
-    since: float = 0.0
-    running: dict[int, Placement] = field(default_factory=dict)
-    prefixes: OrderedDict[int, None] = field(default_factory=OrderedDict)
-
-    def integrate(self, now: float) -> float:
-        """The integral of the batch over time until `now`."""
-        self.area += self.n * (now - self.since)
-        self.since = now
-        return self.area
-
-    def reckon(self, policy: Policy) -> None:
-        """Set what one more task costs. Prefill takes the task's time, the engine's (from whoever comes next: else each
-        sibling would fill the shared prefix on an engine of its own) and that of all who decode; a longer step slows
-        all who decode."""
-        costs, n = self.costs, self.n
-        target = policy.slowdown * costs.step(1) if policy.tpot is None else policy.tpot
-        within = min(self.window, costs.batch_within(target))
-        capping = policy.on("batch-cap")
-        self.cap = within if self.solo and capping else self.window
-        self.wait = costs.prefill * self.filling
-        self.fill = costs.prefill * (2 + n)
-        self.emit = costs.step(n + 1) + costs.slope * n
-        kept = within / costs.step(within) * costs.step(self.window) / self.window
-        self.lost = 0.0 if self.solo or not capping else max(0.0, 1 - kept) * costs.step(n + 1)
-
-
 class Fleet:
-    """`open`: engines with room in their window. `roomy`: those of them whose cap is not reached either."""
+    """`first`: engines with room for a task of rank 0. `roomy`: those with room for what a cap keeps out. `costs`:
+    of the model on any engine; they stand for an engine's own until it has some. `preempting`: see EngineState."""
 
-    def __init__(self, windows: Sequence[int], policy: Policy) -> None:
+    def __init__(
+        self, windows: Sequence[int], policy: Policy, costs: CostModel, preempting: Collection[int] = ()
+    ) -> None:
         self.policy = policy
-        self.engines = [EngineState(i, window) for i, window in enumerate(windows)]
-        self.open: dict[int, EngineState] = {}
+        self.costs = costs
+        able = preempting if policy.on("preemption") else ()
+        self.engines = [EngineState(i, window, costs, i in able) for i, window in enumerate(windows)]
+        self.first: dict[int, EngineState] = {}
         self.roomy: dict[int, EngineState] = {}
         self._holders: dict[int, set[int]] = {}
         for engine in self.engines:
             self._changed(engine)
 
-    def best(self, task: Task, queued: float, *, capped: bool) -> tuple[EngineState, float] | None:
+    def best(self, task: Task, rank: int, queued: float) -> tuple[EngineState, float] | None:
         """(the engine where `task` does least harm, itself included, prompt tokens it expects to find there).
 
-        `queued`: waiting tasks per engine that a cap would keep out; `capped`: leave out engines whose cap is reached.
+        `queued`: waiting tasks per engine that a cap would keep out.
         """
-        room = self.roomy if capped else self.open
         held = self._held(task)
         prompt, output, solo = task.prompt, task.output, task.solo
         best: EngineState | None = None
         least = 0.0
-        for index, engine in room.items():
-            fresh = prompt - held[index] if index in held else prompt
-            cost = engine.wait + engine.fill * fresh + engine.emit * output
+        for index, engine in (self.roomy if rank else self.first).items():
+            fresh = prompt - held[index] * engine.trust if index in held else prompt
+            cost = (engine.wait if rank else engine.wait_first) + engine.fill * fresh
+            cost += (engine.emit_solo if solo else engine.emit) * output
             if solo and engine.lost:
                 cost += engine.lost * output * (queued + engine.batch)
             if best is None or cost < least:
                 best, least = engine, cost
-        return None if best is None else (best, held.get(best.index, 0.0))
+        return None if best is None else (best, held.get(best.index, 0.0) * best.trust)
 
     def _held(self, task: Task) -> dict[int, float]:
         """The prompt tokens that each engine holds, where it holds any."""
@@ -107,13 +64,15 @@ class Fleet:
         placement.area = engine.integrate(now)
         engine.n += 1
         engine.solo += task.solo
-        engine.batch += task.waits
-        placement.ahead = engine.filling
+        engine.batch += placement.rank > 0
+        placement.ahead = engine.filling if placement.rank or not engine.preempts else engine.urgent
         placement.filling = max(0.0, task.prompt - placement.cached)
         engine.filling += placement.filling
+        engine.urgent += 0.0 if placement.rank else placement.filling
         engine.running[task.ticket] = placement
+        placement.used = max((engine.prefixes.get(name, 0.0) for name in task.prefixes), default=0.0)
         for name in task.prefixes:
-            engine.prefixes[name] = None
+            engine.prefixes[name] = now
             engine.prefixes.move_to_end(name)
             self._holders.setdefault(name, set()).add(engine.index)
         while len(engine.prefixes) > PREFIXES:
@@ -126,7 +85,9 @@ class Fleet:
             engine = self.engines[placement.engine]
             placement.filled = now
             placement.area = engine.integrate(now)  # the batch of the decoding alone
+            placement.paused = engine.paused
             engine.filling = max(0.0, engine.filling - placement.filling)
+            engine.urgent = max(0.0, engine.urgent - (0.0 if placement.rank else placement.filling))
             self._changed(engine)
 
     def drop(self, placement: Placement, now: float) -> float:
@@ -135,19 +96,38 @@ class Fleet:
         self.filled(placement, now)
         area = engine.integrate(now) - placement.area
         took = now - (placement.filled or now)
-        mean = area / took if took > 0 else float(engine.n)
+        mean = area / took if took > 0 else float(engine.decoding)
+        placement.steady = placement.rank == 0 or engine.paused - placement.paused <= 0
         del engine.running[placement.task.ticket]
         engine.n -= 1
         engine.solo -= placement.task.solo
-        engine.batch -= placement.task.waits
+        engine.batch -= placement.rank > 0
         self._changed(engine)
         return max(1.0, mean)
 
-    def missed(self, placement: Placement) -> None:
-        """The engine did not have the prefix after all."""
-        for name in placement.task.prefixes:
-            if name in self.engines[placement.engine].prefixes:
-                self._forget(self.engines[placement.engine], name)
+    def learn(self, placement: Placement, usage: tuple[int, int, int], prefill: float, decode: float) -> None:
+        """What it took: prompt, cached and completion tokens; seconds. Who had to pause says nothing of a step."""
+        engine, (prompt, cached, completion) = self.engines[placement.engine], usage
+        if engine.costs is self.costs:
+            engine.costs = self.costs.copy()
+        for costs in (engine.costs, self.costs):
+            costs.prefilled(prompt - cached + placement.ahead, prefill)
+            if placement.steady:
+                costs.decoded(placement.batch, completion - 1, decode)
+        if placement.cached > 0:
+            engine.expected = engine.expected * DECAY + placement.cached
+            engine.found = engine.found * DECAY + min(cached, placement.cached)
+            engine.trust = engine.found / engine.expected
+            if cached < placement.cached / 2:
+                self._evicted(engine, placement.used)
+        for other in self.engines:
+            if other is engine or other.costs is self.costs:  # it would look slow for ever, and never be tried
+                self._changed(other)
+
+    def _evicted(self, engine: EngineState, used: float) -> None:
+        """What was last used at `used` is not there any more: nor is what was used before."""
+        for name in [name for name, last in engine.prefixes.items() if last < used]:
+            self._forget(engine, name)
 
     def forget(self, index: int) -> None:
         """All that the engine was taken to hold."""
@@ -170,8 +150,8 @@ class Fleet:
 
     def _changed(self, engine: EngineState) -> None:
         engine.reckon(self.policy)
-        for room, most in ((self.open, engine.window), (self.roomy, engine.cap)):
-            if engine.up and engine.n < most:
+        for rank, room in ((0, self.first), (1, self.roomy)):
+            if engine.up and engine.takes(rank):
                 room[engine.index] = engine
             else:
                 room.pop(engine.index, None)

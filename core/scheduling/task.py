@@ -25,6 +25,9 @@ OPTIMISATIONS = frozenset(
     }
 )
 
+#: Who goes first on an engine; see Directions.
+RANKS: dict[Class, int] = {"latency": 0, "deadline": 1, "throughput": 2}
+
 State = Literal["new", "waiting", "running", "ended"]
 
 #: Why a task is where it is: its group was placed as one; queued sharers of a prefix were; the engine holds its
@@ -95,7 +98,9 @@ class Task:
 @dataclass(slots=True, eq=False)
 class Placement:
     """A task on an engine, from its dispatch until it is released. `cached`: prompt tokens expected to be resident.
-    `seconds`: predicted from here to the end; `filled`: when its first token came. `area` is the engine's."""
+    `seconds`: predicted from here to the end; `filled`: when its first token came. `rank` and `cap` are for the engine
+    (see Directions). `used`: when its prefix was last used there. `area` and `paused` are the engine's; `steady`: it
+    decoded without a pause."""
 
     task: Task
     engine: int
@@ -105,8 +110,13 @@ class Placement:
     started: float
     queued: float
     batch: int
+    rank: int = 0
+    cap: int | None = None
     together: int = 1
     area: float = 0.0
+    paused: float = 0.0
+    steady: bool = True
+    used: float = 0.0
     filled: float | None = None
     filling: float = 0.0
     ahead: float = 0.0

@@ -61,18 +61,37 @@ def test_a_latency_call_goes_where_a_cap_is_already_rather_than_cap_a_second_eng
     assert other.engine == chat.engine
 
 
-def test_the_engine_that_holds_the_prefix_is_preferred_until_a_miss():
+def use(decider, task, now, cached):
+    """Where `task` goes; `cached` of its 1,000 prompt tokens turn out to be there."""
+    (placement,) = submit(decider, [task], now)
+    finish(decider, placement, now + 0.5)
+    decider.measured(placement, (1000, cached, 20), 0.5, 0.4)
+    return placement
+
+
+def test_the_engine_that_holds_the_prefix_is_preferred():
     decider = Decider([64, 64])
     submit(decider, [Task(prompt=10, output=5)])
-    (first,) = submit(decider, [shared()])
-    finish(decider, first, 1.0)
-    decider.measured(first, (1000, 0, 20), 0.5, 0.4)
-    (again,) = submit(decider, [shared()], 1.0)
-    assert (again.engine, again.why, again.cached > 0) == (first.engine, "prefix-held", True)
-    finish(decider, again, 2.0)
-    decider.measured(again, (1000, 0, 20), 0.5, 0.4)  # it was not there: evicted
-    (third,) = submit(decider, [shared()], 2.0)
-    assert third.cached == 0.0
+    first = use(decider, shared(), 0.0, 0)
+    again = use(decider, shared(), 1.0, 1000)
+    assert (again.engine, again.why, again.cached) == (first.engine, "prefix-held", 1000)
+
+
+def test_a_miss_shows_that_what_was_used_before_is_gone_too():
+    decider = Decider([64])
+    old, new = (4000 << 32 | 7,), (4000 << 32 | 8,)
+    use(decider, Task(prompt=1000, output=20, prefixes=old, held=(1000.0,)), 0.0, 0)
+    use(decider, shared(), 1.0, 0)
+    use(decider, Task(prompt=1000, output=20, prefixes=new, held=(1000.0,)), 2.0, 0)
+    assert use(decider, shared(), 3.0, 0).cached == 1000  # it was evicted, and is there again
+    assert set(decider.fleet.engines[0].prefixes) == {*new, *LONG}
+
+
+def test_an_engine_that_holds_nothing_is_not_believed_for_ever():
+    decider = Decider([64])
+    expected = [use(decider, shared(), float(i), 0).cached for i in range(100)]
+    assert expected[1] == 1000
+    assert expected[-1] < 200
 
 
 def test_queued_sharers_go_together_and_others_wait_their_turn():
@@ -93,6 +112,49 @@ def test_a_latency_call_caps_throughput_work_but_not_its_like():
     assert len(submit(decider, [Task() for _ in range(5)])) == 5  # waiting a whole answer would be worse than sharing
     free = Decider([64], Policy(tpot=0.03, disabled=frozenset({"batch-cap"})))
     assert len(submit(free, [Task(), *(Task(objective="throughput") for _ in range(30))])) == 31
+
+
+def test_a_placement_says_its_rank_and_the_cap_that_keeps_its_tokens_coming():
+    tasks = [Task(), Task(group="g"), Task(objective="deadline", latest=1e9), Task(objective="throughput")]
+    placed = submit(Decider([64], Policy(tpot=0.03)), tasks)  # prior: 0.02 + 0.001 n
+    assert {p.task.objective: (p.rank, p.cap) for p in placed if p.task.group is None} == {
+        "latency": (0, 10), "deadline": (1, None), "throughput": (2, None)
+    }  # fmt: skip
+    assert [(p.rank, p.cap) for p in placed if p.task.group] == [(0, None)]
+    (free,) = submit(Decider([64], Policy(tpot=0.03, disabled=frozenset({"batch-cap"}))), [Task()])
+    assert (free.rank, free.cap) == (0, None)
+
+
+def test_a_latency_call_goes_to_a_full_engine_that_preempts_and_expects_the_cap_there():
+    def place(preempting, **policy):
+        decider = Decider([8], Policy(tpot=0.023, **policy), preempting)  # a batch of 3
+        batch = submit(decider, [Task(objective="throughput", prompt=0, output=100) for _ in range(20)])
+        chats = submit(decider, [Task(prompt=0, output=100) for _ in range(12)])
+        return len(batch), chats
+
+    batch, chats = place([0])
+    assert (batch, len(chats)) == (8, 8)  # as many as would fit if there were nothing else, and no more
+    assert chats[0].seconds == pytest.approx(100 * 0.023)
+    assert place([]) == (8, [])
+    assert place([0], disabled=frozenset({"preemption"})) == (8, [])
+
+
+def test_who_was_patient_goes_first_on_the_engine_too():
+    decider = Decider([2], Policy(patience=5.0), [0])
+    submit(decider, [Task(objective="throughput") for _ in range(3)])
+    (placement,) = decider.dispatch(6.0)
+    assert (placement.task.objective, placement.rank) == ("throughput", 0)
+
+
+def test_an_engine_never_tried_costs_what_the_others_do():
+    decider = Decider([64] * 2)
+    for i in range(20):
+        (placement,) = submit(decider, [Task(prompt=100, output=20)], float(i))
+        assert placement.engine == 0
+        finish(decider, placement, i + 0.5)
+        decider.measured(placement, (100, 0, 20), 0.001, 19 * 0.001)  # far less than the prior
+    placed = submit(decider, [Task(prompt=100, output=20) for _ in range(2)], 30.0)
+    assert {p.engine for p in placed} == {0, 1}
 
 
 def test_group_members_do_not_cap():
@@ -188,9 +250,14 @@ STEPS = st.lists(st.tuples(st.sampled_from(["submit", "submit", "finish", "cance
 
 
 @settings(max_examples=150, deadline=None)
-@given(STEPS, st.lists(st.integers(1, 5), min_size=1, max_size=4), st.sampled_from([0.5, 5.0, 1000.0]))
-def test_no_task_is_lost_or_doubled_and_none_is_overtaken_for_ever(steps, windows, patience):
-    decider = Decider(windows, Policy(patience=patience))
+@given(
+    STEPS,
+    st.lists(st.integers(1, 5), min_size=1, max_size=4),
+    st.sampled_from([0.5, 5.0, 1000.0]),
+    st.sets(st.integers(0, 3)),
+)
+def test_no_task_is_lost_or_doubled_and_none_is_overtaken_for_ever(steps, windows, patience, preempting):
+    decider = Decider(windows, Policy(patience=patience), preempting)
     waiting, running, ended, now = [], [], [], 0.0
 
     def dispatch():
@@ -200,12 +267,18 @@ def test_no_task_is_lost_or_doubled_and_none_is_overtaken_for_ever(steps, window
             running.append(placement)
             # Bounded waiting: whoever goes first, it did not come later than an older one's patience allows.
             assert not any(other.arrived + patience < task.arrived for other in waiting)
+            # And whoever waited so long is not made to wait by the engine.
+            assert placement.rank == 0 or now - task.arrived < patience
             assert decider.fleet.engines[placement.engine].up
         for engine in decider.fleet.engines:
             mine = [p for p in running if p.engine == engine.index]
-            assert len(mine) == engine.n <= engine.window
+            assert len(mine) == engine.n <= engine.window * (1 + engine.preempts)
+            assert len([p for p in mine if not p.rank]) <= engine.window
             assert engine.solo == sum(p.task.solo for p in mine)
-            assert engine.batch == sum(p.task.waits for p in mine)
+            assert engine.batch == sum(p.rank > 0 for p in mine)
+            for p in mine:
+                assert p.rank == 0 or p.task.waits
+                assert (p.cap is not None) == p.task.solo
         assert len(decider.waiting) == len(waiting)
         assert decider.waiting.batch == sum(task.waits for task in waiting)
 
