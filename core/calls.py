@@ -19,14 +19,17 @@ from semantic_parrot.core.program import Call
 from semantic_parrot.core.request import ModelRequest, parse_request
 from semantic_parrot.core.scheduler import Scheduler
 from semantic_parrot.core.scheduling import Placement, Policy, Task
+from semantic_parrot.core.usage import NOTHING, Meter, Payer, Price
 from semantic_parrot.core.wire import content_key
+
+Items = AsyncGenerator[Delta | Done, None]
 
 
 class Calls:
     """Owned by the event loop. `engines` have started: what they are called is known. `executed`: handed to an engine,
-    since the start."""
+    since the start. `prices` by model, under any of its names; raises ValueError for one that is not here."""
 
-    def __init__(self, engines: Sequence[Engine], policy: Policy) -> None:
+    def __init__(self, engines: Sequence[Engine], policy: Policy, prices: Mapping[str, Price] | None = None) -> None:
         self.executed = 0
         self._engines = tuple(engines)
         self._policy = policy
@@ -41,6 +44,11 @@ class Calls:
             same = tuple(id(engine) for engine in serving)
             self._schedulers[name] = shared[same] = shared.get(same) or Scheduler(serving, policy)
         self.schedulers = tuple(shared.values())
+        self._prices: dict[Scheduler, Price] = {}
+        for name, price in (prices or {}).items():
+            if name not in self._schedulers:
+                raise ValueError(f"prices name the model {name!r}; there is: {', '.join(sorted(self._schedulers))}")
+            self._prices[self._schedulers[name]] = price
         self._flights = {scheduler: Flights(scheduler.promote) for scheduler in self.schedulers}
 
     async def close(self) -> None:
@@ -60,12 +68,16 @@ class Calls:
             known = ", ".join(sorted(self._schedulers))
             raise UnknownModel(f"no model {model!r} here; there is: {known}", where=where) from None
 
+    def price(self, model: str) -> Price | None:
+        """What the model's tokens cost; None where that is not configured. Raises UnknownModel."""
+        return self._prices.get(self.scheduler(model))
+
     def plan(self, call: Call) -> tuple[Skeleton, float]:
         """What is expected of a call that has been checked: its prompt's pieces, and seconds on an idle engine."""
         prompt = skeleton(call.request)
         return prompt, self.scheduler(call.request["model"]).decider.estimates.seconds(prompt)
 
-    def generate(self, body: Mapping[str, Any], hints: Hints) -> AsyncGenerator[Delta | Done, None]:
+    def generate(self, body: Mapping[str, Any], hints: Hints) -> Items:
         """Execute one rendered request. Raises InvalidRequest or UnknownModel here, other errors on the way."""
         request = parse_request(body)
         scheduler = self.scheduler(request.model)
@@ -73,25 +85,43 @@ class Calls:
         objectives = self._policy.on("objectives")
         task = hints.task(prompt, scheduler.decider.estimates, time.monotonic(), objectives=objectives)
 
-        def execute(task: Task) -> AsyncGenerator[Delta | Done, None]:
-            return self._execute(request, scheduler, task)
+        def execute(task: Task, payer: Payer) -> Items:
+            return self._execute(request, scheduler, task, payer)
 
         if request.sampling.temperature == 0 and self._policy.on("single-flight"):
             key = (hints.tenant, hints.content_key or content_key(body))
-            return self._flights[scheduler].join(key, task, execute)
-        return execute(task)
+            items = self._flights[scheduler].join(key, task, execute, hints.meter)
+        else:
+            items = execute(task, hints.meter)
+        return self._within_quota(request, scheduler, hints.meter, items) if hints.meter.tally.limited else items
 
-    async def _execute(
-        self, request: ModelRequest, scheduler: Scheduler, task: Task
-    ) -> AsyncGenerator[Delta | Done, None]:
+    @staticmethod
+    async def _within_quota(request: ModelRequest, scheduler: Scheduler, meter: Meter, items: Items) -> Items:
+        """`items`, once the prompt has been counted and fits into what the quota leaves. Raises QuotaExceeded."""
+        content = request.prompt if request.messages is None else request.messages
+        assert content is not None
+        engine = next((engine for engine in scheduler.engines if engine.healthy), scheduler.engines[0])
+        try:
+            meter.reserve(len(await engine.tokenize(content)))
+            async with aclosing(items):
+                async for item in items:
+                    yield item
+        finally:
+            meter.release()
+
+    async def _execute(self, request: ModelRequest, scheduler: Scheduler, task: Task, payer: Payer) -> Items:
         placement = await scheduler.acquire(task)
-        engine, done = scheduler.engines[placement.engine], None
+        engine, done, told = scheduler.engines[placement.engine], None, NOTHING
         try:
             self.executed += 1
+            payer.began()
             async with aclosing(engine.generate(request, self._directions(placement))) as items:
                 async for item in items:
                     if placement.filled is None:
                         scheduler.filled(placement)
+                    if item.usage is not None:
+                        payer.took(item.usage - told)
+                        told = item.usage
                     if isinstance(item, Done):
                         done = item
                     else:

@@ -10,6 +10,7 @@ ParrotError
 │  │  └─ DuplicateProducer
 │  ├─ EmptyPrompt
 │  └─ ContextOverflow
+├─ QuotaExceeded (402)             the run used up its tokens or cost; not 429, which clients repeat blindly
 ├─ NotFound (404)
 │  └─ UnknownModel
 ├─ BodyTooLarge (413)
@@ -87,6 +88,12 @@ class EmptyPrompt(InvalidRequest):
 
 class ContextOverflow(InvalidRequest):
     code = "context_length_exceeded"
+
+
+class QuotaExceeded(ParrotError):
+    code = "quota_exceeded"
+    kind = "insufficient_quota"
+    status = 402
 
 
 class NotFound(ParrotError):

@@ -104,12 +104,28 @@ class CallFailed(_Event):
     body: dict[str, Any]
 
 
+class RunUsage(_Event):
+    """What a run has taken. `calls`: executions that it paid for, finished or not; `cached_tokens`: the part of its
+    prompt tokens that was reused. `shared_calls`, `shared_tokens` (prompt and completion): of equal calls that ran for
+    somebody else, who paid for them. `cost`: by the configured prices; None if one of them is missing."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    calls: int = 0
+    shared_calls: int = 0
+    shared_tokens: int = 0
+    cost: float | None = None
+
+
 class RunFinished(_Event):
     type: Literal["run.finished"] = "run.finished"
     id: str
     status: Status
     outputs: dict[str, Any]
     errors: dict[str, dict[str, Any]]
+    usage: RunUsage = RunUsage()
 
 
 Event = RunStarted | CallReady | CallAborted | VariableDelta | CallFinished | CallFailed | RunFinished

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from semantic_parrot.core.engines.protocol import Delta, Done
 from semantic_parrot.core.scheduling import Task
+from semantic_parrot.core.usage import Fare, Meter, Payer
 
 Items = AsyncGenerator[Delta | Done, None]
 
@@ -25,6 +26,7 @@ class _Flight:
     error: Exception | None = None
     ended: bool = False
     readers: int = 0
+    fare: Fare = field(default_factory=Fare)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     pump: asyncio.Task[None] | None = None
 
@@ -41,22 +43,23 @@ class Flights:
         self._pumps: set[asyncio.Task[None]] = set()
         self._promote = promote
 
-    async def join(self, key: Key, task: Task, start: Callable[[Task], Items]) -> Items:
-        """The answer to `key`: of the flight under way, or else of the one that `start(task)` begins.
+    async def join(self, key: Key, task: Task, start: Callable[[Task, Payer], Items], meter: Meter) -> Items:
+        """The answer to `key`: of the flight under way, or else of the one that `start(task, payer)` begins.
 
         Whoever joins late hears what was said so far at once. A reader that leaves takes nothing from the others; the
-        last one to leave ends the flight.
+        last one to leave ends the flight. `meter` is billed for it, or told what it shares.
         """
         flight = self._open.get(key)
         joined = flight is not None
         if flight is None:
             flight = self._open[key] = _Flight(task)
-            flight.pump = asyncio.create_task(self._drive(key, flight, start(task)))
+            flight.pump = asyncio.create_task(self._drive(key, flight, start(task, flight.fare)))
             self._pumps.add(flight.pump)
             flight.pump.add_done_callback(self._pumps.discard)
         elif task.objective == "latency":
             self._promote(flight.task)
         flight.readers += 1
+        flight.fare.board(meter)
         heard = 0
         try:
             while True:
@@ -70,6 +73,7 @@ class Flights:
                 await flight.changed.wait()
         finally:
             flight.readers -= 1
+            flight.fare.leave(meter)
             if not flight.readers and not flight.ended:
                 self._land(key, flight)
                 assert flight.pump is not None

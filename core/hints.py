@@ -11,6 +11,7 @@ from semantic_parrot.core.analysis import Class, Group, Skeleton, boundaries
 from semantic_parrot.core.engines.protocol import Done
 from semantic_parrot.core.events import Prefix, Schedule
 from semantic_parrot.core.scheduling import Estimates, Task
+from semantic_parrot.core.usage import Meter, Tally
 from semantic_parrot.core.value import as_text
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ UNSTATED = "nothing was stated: somebody may be waiting"
 @dataclass(frozen=True, slots=True)
 class Hints:
     """`latest`: latest start (absolute seconds; None: now). `skeleton` and `values`: its prompt, before rendering.
-    `content_key`: of the rendered request, where it is known. The defaults are those of a call on its own."""
+    `content_key`: of the rendered request, where it is known. `meter` is billed for it. The defaults are those of a
+    call on its own."""
 
     objective: Class = "latency"
     because: str = UNSTATED
@@ -38,6 +40,7 @@ class Hints:
     content_key: str | None = None
     sharers: int = 0
     shared_with: tuple[str, ...] = ()
+    meter: Meter = field(default_factory=lambda: Tally().meter(None))
 
     def task(self, skeleton: Skeleton, estimates: Estimates, now: float, *, objectives: bool = True) -> Task:
         """The scheduler's view, with what is expected of prompt and answer."""
@@ -83,7 +86,7 @@ class Hints:
 NAMED = 8
 
 
-def hints_of(session: Session, run: Run, node: Node[Run], key: str) -> Hints:
+def hints_of(session: Session, run: Run, node: Node[Run], key: str, meter: Meter) -> Hints:
     """Of `node`, an open call of `run` that is ready; `key`: the content key of its rendered request."""
     output = node.output
     step = session.analysis.step(output)
@@ -104,4 +107,5 @@ def hints_of(session: Session, run: Run, node: Node[Run], key: str) -> Hints:
         content_key=key,
         sharers=len(sharers),
         shared_with=tuple(other.id for other in producers if other is not None),
+        meter=meter,
     )

@@ -9,30 +9,48 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from semantic_parrot.core.body import Arm, Body, Branch, Call, Map, Result
 from semantic_parrot.core.errors import DanglingReference, InvalidProgram, InvalidRequest
 from semantic_parrot.core.model import Name, Reference, Value
 
 __all__ = [
-    "Arm", "Body", "Branch", "Call", "Lifetime", "Map", "Objective", "Options", "Program", "Result", "explain",
-    "parse_program", "place",
+    "Arm", "Body", "Branch", "Call", "Lifetime", "Map", "Objective", "Options", "Program", "Quota", "Result",
+    "explain", "parse_program", "place",
 ]  # fmt: skip
 
 Objective = Literal["latency", "throughput"]
 Lifetime = Literal["prefetch", "foreground"]
 
 
+class Quota(Value):
+    """What a run may use: `tokens` (prompt and completion), `cost` (by the configured prices)."""
+
+    tokens: Annotated[int, Field(ge=1)] | None = None
+    cost: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+    @model_validator(mode="after")
+    def _of_something(self) -> Quota:
+        if self.tokens is None and self.cost is None:
+            raise ValueError("a quota needs tokens or cost")
+        return self
+
+    def __str__(self) -> str:
+        stated = (f"{self.tokens} tokens" if self.tokens else "", f"a cost of {self.cost:g}" if self.cost else "")
+        return " and ".join(filter(None, stated))
+
+
 class Options(Value):
     """Parrot's own hints, all in one field of the body. `deadline_ms`: what the run has not made by then is an error.
-    `priority`: the higher one goes first among the calls of its tenant."""
+    `priority`: the higher one goes first among the calls of its tenant. `quota`: what the run may use."""
 
     session: str | None = None
     objectives: dict[Reference, Objective] = Field(default={})
     lifetime: Lifetime = "foreground"
     deadline_ms: Annotated[float, Field(gt=0, le=604_800_000, allow_inf_nan=False)] | None = None
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
+    quota: Quota | None = None
 
 
 class Program(Body):

@@ -24,6 +24,7 @@ from semantic_parrot.core.instance import Node
 from semantic_parrot.core.log import Log
 from semantic_parrot.core.program import Call, Program
 from semantic_parrot.core.response import completion
+from semantic_parrot.core.usage import Price, Tally
 from semantic_parrot.core.value import JSON
 from semantic_parrot.core.wire import content_key, render
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 #: Executes one rendered request; raises ParrotError at once or on the way.
 Execute = Callable[[Mapping[str, Any], Hints], AsyncGenerator[Delta | Done, None]]
+
+#: What a model's tokens cost, if that is known.
+PriceOf = Callable[[str], Price | None]
 
 log = logging.getLogger(__name__)
 
@@ -51,15 +55,17 @@ class Ready:
 
 
 class Run:
-    """`grace`: seconds that a foreground run outlives its last reader."""
+    """`price`: of a model's tokens. `grace`: seconds that a foreground run outlives its last reader."""
 
-    def __init__(self, program: Program, session: Session, execute: Execute, grace: float) -> None:
+    def __init__(self, program: Program, session: Session, execute: Execute, price: PriceOf, grace: float) -> None:
         self.id = f"run_{uuid.uuid4().hex}"
         self.program = program
         self.session = session
         self.status: Status = "queued"
         self._started = time.monotonic()
         self._execute = execute
+        self._price = price
+        self._tally = Tally(program.parrot.quota)
         self._grace = grace
         self._nodes: dict[str, Node[Run]] = {}
         self._open: dict[str, Node[Run]] = {}
@@ -81,7 +87,7 @@ class Run:
         assert isinstance(node.spec, Call)
         body = render(node.spec.request, self.session.graph.inputs(node))
         key, at = content_key(body), time.monotonic() - self._started
-        hints = hints_of(self.session, self, node, key)
+        hints = hints_of(self.session, self, node, key, self._tally.meter(self._price(body["model"])))
         ready = Ready(node.id, node.output, node.site, body, key, at, hints)
         self.status = "running"
         self._emit(events.CallReady(id=ready.id, content_key=ready.key))
@@ -103,7 +109,7 @@ class Run:
     def maybe_finish(self) -> None:
         """To be told once the session has told everything else."""
         if not self._open and not self.ended:
-            self._finish("finished" if set(self.program.wanted()) <= set(self.outputs()) else "failed")
+            self._finish("finished" if self._complete() else "failed")
 
     # Executing a call.
 
@@ -114,10 +120,13 @@ class Run:
                 async for item in items:
                     if isinstance(item, Done):
                         self._succeed(ready, item)
-                        continue
-                    self.session.ahead.grew(ready.output, item.text)
-                    if streams:
-                        self._emit(events.VariableDelta(id=ready.id, variable=ready.output, text=item.text))
+                    else:
+                        self.session.ahead.grew(ready.output, item.text)
+                        if streams:
+                            self._emit(events.VariableDelta(id=ready.id, variable=ready.output, text=item.text))
+                    if self._tally.exceeded:
+                        self._stop(self._tally.over, "failed")
+                        return
         except ParrotError as error:
             self._fail(ready, error)
         except Exception:
@@ -159,6 +168,7 @@ class Run:
         self._stop(lambda where: DeadlineExceeded(late, where=where), "failed")
 
     def _stop(self, error: Callable[[str], ParrotError], status: Status) -> None:
+        """What is not there fails with `error` (of the variable's name); `status`: of the run, if that was wanted."""
         if self.ended:
             return
         for task in self._tasks:
@@ -170,12 +180,19 @@ class Run:
                 self.session.fail(node.output, error(node.output))
             if isinstance(node.spec, Call):
                 self._emit(events.CallAborted(id=node.id, reason=error(node.output).message))
-        self._finish(status)
+        self._finish("finished" if status == "failed" and self._complete() else status)
+
+    def _complete(self) -> bool:
+        return set(self.program.wanted()) <= set(self.outputs())
 
     def _finish(self, status: Status) -> None:
         self.status = status
-        end = events.RunFinished(id=self.id, status=status, outputs=self.outputs(), errors=self.errors())
-        self._emit(end)
+        self._tally.closed = True
+        self._emit(
+            events.RunFinished(
+                id=self.id, status=status, outputs=self.outputs(), errors=self.errors(), usage=self._tally.report()
+            )
+        )
         for told in self._on_done:
             told(self)
 
@@ -219,6 +236,7 @@ class Run:
             "outputs": self.outputs(),
             "errors": self.errors(),
             "calls": self._finished,
+            "usage": self._tally.report().model_dump(),
         }
 
     def events(self, after: int = 0) -> AsyncIterator[tuple[int, Event]]:

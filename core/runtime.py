@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from semantic_parrot.core.admission import admit
@@ -19,6 +20,7 @@ from semantic_parrot.core.run import Run
 from semantic_parrot.core.scheduling import Policy
 from semantic_parrot.core.session import Session
 from semantic_parrot.core.sessions import Sessions
+from semantic_parrot.core.usage import Price
 
 
 @dataclass(slots=True)
@@ -34,6 +36,7 @@ class Runtime:
     `session_idle`: seconds after which a session that nobody uses, and in which nothing runs, is closed. `disable`:
     names of `scheduling.OPTIMISATIONS` to do without; answers do not depend on them. `tpot`: seconds per token that
     latency calls are to keep (default: by what each engine does alone). Raises ValueError for an unknown name.
+    `prices`: by model, under any of its names.
 
     `calls` executes single ones, once the runtime has started; `sessions` are those that clients opened."""
 
@@ -45,6 +48,7 @@ class Runtime:
         session_idle: float = 3600.0,
         disable: Collection[str] = (),
         tpot: float | None = None,
+        prices: Mapping[str, Price] | None = None,
     ) -> None:
         self.engines = tuple(engines)
         self.counters = Counters()
@@ -52,16 +56,22 @@ class Runtime:
         self._grace = grace
         self._runs: dict[str, Run] = {}
         self._policy = Policy(tpot=tpot, disabled=frozenset(disable))
+        self._prices = prices
         self.calls = Calls((), self._policy)
 
     async def start(self) -> None:
-        """Start every engine, together. Raises ModelLoadError; then those that did start are closed."""
+        """Start every engine, together. Raises ModelLoadError, or ValueError for the price of a model that is
+        not here; then those that did start are closed."""
         started = await asyncio.gather(*(engine.start() for engine in self.engines), return_exceptions=True)
         for failure in started:
             if isinstance(failure, BaseException):
                 await self.close()
                 raise failure
-        self.calls = Calls(self.engines, self._policy)
+        try:
+            self.calls = Calls(self.engines, self._policy, self._prices)
+        except ValueError:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         """Cancel every run, close every session and engine."""
@@ -92,8 +102,9 @@ class Runtime:
         return self._start(program, self._new_session() if wanted is None else self.sessions.get(wanted))
 
     def _start(self, program: Program, session: Session) -> Run:
-        admit(program, session.graph.variables, self.calls.scheduler)
-        run = Run(program, session, self.calls.generate, self._grace)
+        quota = program.parrot.quota
+        admit(program, session.graph.variables, partial(self._find_model, priced=bool(quota and quota.cost)))
+        run = Run(program, session, self.calls.generate, self.calls.price, self._grace)
         run.on_done(self._ended)
         session.join(program, run)
         self._runs[run.id] = run
@@ -101,6 +112,12 @@ class Runtime:
             expiry = asyncio.get_running_loop().call_later(program.parrot.deadline_ms / 1e3, run.expire)
             run.on_done(lambda _: expiry.cancel())
         return run
+
+    def _find_model(self, model: str, where: str, *, priced: bool) -> None:
+        self.calls.scheduler(model, where)
+        if priced and self.calls.price(model) is None:
+            message = f"parrot.quota.cost: no price is configured for the model {model!r} of {where}"
+            raise InvalidRequest(message, where="parrot.quota.cost")
 
     @property
     def runs(self) -> tuple[Run, ...]:

@@ -128,14 +128,15 @@ class EngineLoop:
         ended = token in self._eos and not s.sampling.ignore_eos
         shown = "" if ended else s.text.push(token)
         full = len(s.tokens) >= s.limit
+        usage = Usage(prompt=s.prompt, cached=s.cached or 0, completion=len(s.tokens) - s.prompt)
         if not (ended or full or s.text.stopped):
-            return [Text(s.id, shown)] if shown else []
+            return [Text(s.id, shown, usage)] if shown else []
         shown += s.text.finish()
         done = Done(
             text=s.text.text,
             reason="stop" if ended or s.text.stopped else "length",
-            usage=Usage(prompt=s.prompt, cached=s.cached or 0, completion=len(s.tokens) - s.prompt),
+            usage=usage,
             timings=Timings(queued=s.admitted - s.arrived, prefill=s.first - s.admitted, decode=now - s.first),
         )
         self._planner.remove(self._live.pop(s.id))
-        return [*([Text(s.id, shown)] if shown else []), Finished(s.id, done)]
+        return [*([Text(s.id, shown, usage)] if shown else []), Finished(s.id, done)]

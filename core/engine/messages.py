@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from semantic_parrot.core.engines.protocol import UNDIRECTED, Directions, Done, Stats
+from semantic_parrot.core.engines.protocol import UNDIRECTED, Directions, Done, Stats, Usage
 from semantic_parrot.core.request import Message, ModelRequest
 
 
@@ -107,10 +107,11 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """More text of request `id`."""
+    """More text of request `id`, which has taken `usage` so far."""
 
     id: int
     text: str
+    usage: Usage
     kind: Literal["text"] = "text"
 
 

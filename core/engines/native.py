@@ -145,8 +145,8 @@ class NativeEngine:
         try:
             while True:
                 match await replies.get():
-                    case Text(_, text):
-                        yield Delta(text)
+                    case Text(_, text, usage):
+                        yield Delta(text, usage)
                     case Finished(_, done):
                         ended = True
                         yield done

@@ -19,19 +19,26 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Delta:
-    """More text of the answer."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens. `cached` is the part of `prompt` that was reused from the prefix tree rather than computed."""
 
     prompt: int
     cached: int
     completion: int
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(self.prompt + other.prompt, self.cached + other.cached, self.completion + other.completion)
+
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(self.prompt - other.prompt, self.cached - other.cached, self.completion - other.completion)
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """More text of the answer. `usage`: of the whole request so far, if the engine says."""
+
+    text: str
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)

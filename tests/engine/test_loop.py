@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tiny_models import CONTEXT
 
+from semantic_parrot.core.engine.messages import Text
 from semantic_parrot.core.request import Message
 
 LINE = "The harbour master wrote down each ship, its cargo and the hour at which it left the quay. "
@@ -24,6 +25,21 @@ def test_deltas_add_up_to_the_text(b, ask):
         assert d.usage.completion == 60
         prompt = d.usage.prompt
         assert d.text == b.loop.text.decode(b.tokens(id)[prompt:])
+
+
+def test_each_text_says_what_the_request_took_so_far(b, ask):
+    b.submit(ask(LINE, 20))
+    said, done = [], None
+    while done is None:
+        for reply in b.loop.step():
+            if isinstance(reply, Text):
+                said.append(reply.usage)
+            else:
+                done = reply.done
+    counts = [usage.completion for usage in said]
+    assert counts == sorted(set(counts))
+    assert counts[0] < counts[-1] <= done.usage.completion == 20
+    assert {(usage.prompt, usage.cached) for usage in said} == {(done.usage.prompt, done.usage.cached)}
 
 
 def test_stop_string_across_tokens(b, ask):

@@ -84,14 +84,15 @@ class ScriptedEngine:
                 raise error
             text = answer(request)
             words = text.split(" ")
+            prompt = len(text_of(request).split())
             if request.sampling.max_tokens is not None:
                 words = words[: request.sampling.max_tokens]
             for i, word in enumerate(words):
                 if i == 1 and self._gate is not None:
                     await self._gate.wait()
-                yield Delta(f" {word}" if i else word)
+                yield Delta(f" {word}" if i else word, Usage(prompt, 0, i + 1))
             reason = "stop" if " ".join(words) == text else "length"
-            yield Done(" ".join(words), reason, Usage(len(text_of(request).split()), 0, len(words)))
+            yield Done(" ".join(words), reason, Usage(prompt, 0, len(words)))
         except (asyncio.CancelledError, GeneratorExit):
             self.cancelled += 1
             raise
