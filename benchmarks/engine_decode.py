@@ -17,7 +17,8 @@ from typing import Any
 from semantic_parrot.core.demo_model import MODEL_DIR
 from semantic_parrot.core.engines.native import NativeEngine
 from semantic_parrot.core.engines.protocol import Done
-from semantic_parrot.core.request import Message, ModelRequest, Sampling
+from semantic_parrot.core.request import Message, ModelRequest
+from semantic_parrot.core.sampling import Sampling
 
 
 async def answer(engine: NativeEngine, number: int, tokens: int) -> Done:

@@ -22,6 +22,7 @@ ParrotError
 ├─ Cancelled (499)
 ├─ DeadlineExceeded (504)         the run's deadline came before the value
 ├─ EngineFailed (503, retryable)   the engine died or refused; another try may work
+├─ BadLogits (500)                 the model's logits give no next token: NaN, infinity, or all ruled out
 └─ InternalError (500)             our own bug
 
 The engine process sends an error as `code` and message; `from_code` makes the same class again.
@@ -159,6 +160,10 @@ class EngineFailed(ParrotError):
     kind = "service_unavailable"
     status = 503
     retryable = True
+
+
+class BadLogits(ParrotError):
+    code = "bad_logits"
 
 
 class InternalError(ParrotError):

@@ -5,7 +5,6 @@ Every field is either obeyed or refused by name; the fields that say how to deli
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from semantic_parrot.core.errors import EmptyPrompt, InvalidRequest
 from semantic_parrot.core.program import explain
+from semantic_parrot.core.sampling import Options, Sampling
 
 #: Stands in a request's text for what is not known yet, where a prompt is filled ahead of its last words.
 UNKNOWN = "\ue00f\ue00e\ue00f"
@@ -25,18 +25,6 @@ Role = Literal["system", "developer", "user", "assistant"]
 class Message:
     role: str
     content: str
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """`max_tokens` None means up to the model's context. `temperature` 0 is greedy. `seed` is always set."""
-
-    temperature: float
-    top_p: float
-    seed: int
-    max_tokens: int | None
-    stop: tuple[str, ...]
-    ignore_eos: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,30 +58,13 @@ class _StreamOptions(_Body):
     include_usage: bool = False
 
 
-class _Common(_Body):
+class _Common(Options):
     model: str
-    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    stop: str | Annotated[list[str], Field(max_length=16)] | None = None
     n: Literal[1] | None = None
-    ignore_eos: bool = False
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     user: str | None = None
     metadata: dict[str, str] | None = None
-
-    def sampling(self, max_tokens: int | None) -> Sampling:
-        stop = () if self.stop is None else (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
-        return Sampling(
-            temperature=1.0 if self.temperature is None else float(self.temperature),
-            top_p=1.0 if self.top_p is None else float(self.top_p),
-            seed=secrets.randbits(63) if self.seed is None else self.seed,
-            max_tokens=max_tokens,
-            stop=tuple(s for s in stop if s),
-            ignore_eos=self.ignore_eos,
-        )
 
 
 class _Chat(_Common):
@@ -139,6 +110,8 @@ def parse_request(body: Mapping[str, Any], *, prefix: str = "", allow_empty: boo
     except ValidationError as error:
         message, where = explain(error, prefix=prefix)
         raise InvalidRequest(message, where=where) from None
+    except InvalidRequest as error:
+        raise InvalidRequest(error.message, where=".".join(filter(None, (prefix, error.where)))) from None
     if empty and not allow_empty:
         where = ".".join(filter(None, (prefix, "messages" if is_chat(body) else "prompt")))
         raise EmptyPrompt("the prompt is empty", where=where)

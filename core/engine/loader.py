@@ -51,7 +51,8 @@ def load(options: Options) -> tuple[EngineLoop, int]:
     order = {layer: n for n, layer in enumerate(sorted(layers))}
     runner = Runner(model, cache, order, deterministic=options.deterministic, long_after=long_after)
     eos = _eos(model, tokenizer)
-    return EngineLoop(runner, planner, pool, TextModel(tokenizer), eos=eos, context=context), context
+    text, size = TextModel(tokenizer), int(config.vocab_size)
+    return EngineLoop(runner, planner, pool, text, eos=eos, context=context, vocabulary=size), context
 
 
 def _describe(path: Path) -> tuple[Any, Any]:

@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from semantic_parrot.core.engine.kv import BlockPool
 from semantic_parrot.core.engine.messages import Failed, Finished, Reply, Text
+from semantic_parrot.core.engine.penalties import Penalties
 from semantic_parrot.core.engine.planner import Planner
 from semantic_parrot.core.engine.runner import Runner
-from semantic_parrot.core.engine.sampler import sample
+from semantic_parrot.core.engine.sampler import NONE_LEFT, sample
 from semantic_parrot.core.engine.sequence import Sequence
 from semantic_parrot.core.engine.text import TextModel
 from semantic_parrot.core.engines.protocol import UNDIRECTED, Directions, Done, Stats, Usage
-from semantic_parrot.core.errors import ContextOverflow, EmptyPrompt, ParrotError
+from semantic_parrot.core.errors import BadLogits, ContextOverflow, EmptyPrompt, InvalidRequest, ParrotError
 from semantic_parrot.core.events import Timings
 from semantic_parrot.core.request import ModelRequest
 
 
 class EngineLoop:
-    """`eos`: the token ids that end an answer. `context`: prompt and output together, in tokens."""
+    """`eos`: the token ids that end an answer. `context`: prompt and output together, in tokens. `vocabulary`: tokens
+    that have a logit."""
 
     def __init__(
-        self, runner: Runner, planner: Planner, pool: BlockPool, text: TextModel, *, eos: Collection[int], context: int
+        self,
+        runner: Runner,
+        planner: Planner,
+        pool: BlockPool,
+        text: TextModel,
+        *,
+        eos: Collection[int],
+        context: int,
+        vocabulary: int,
     ) -> None:
         self.text = text
         self._runner = runner
@@ -31,6 +41,7 @@ class EngineLoop:
         self._pool = pool
         self._eos = frozenset(eos)
         self._context = context
+        self._vocabulary = vocabulary
         self._live: dict[int, Sequence] = {}
         self._computed = self._reused = self._generated = self._steps = 0
 
@@ -77,7 +88,8 @@ class EngineLoop:
             self._planner.computed(work)
             self._computed += work.rows if work.sequence.ahead else 0
         sequences = [work.sequence for work in sampled]
-        tokens = sample(logits, [s.sampling for s in sequences], [len(s.tokens) for s in sequences])
+        penalties = {row: s.penalties for row, s in enumerate(sequences) if s.penalties is not None}
+        tokens = sample(logits, [s.sampling for s in sequences], [len(s.tokens) for s in sequences], penalties)
         self._steps += 1
         now = time.monotonic()
         return [reply for s, token in zip(sequences, tokens, strict=True) for reply in self._advance(s, token, now)]
@@ -114,8 +126,27 @@ class EngineLoop:
                 f"the prompt's {length} tokens and max_tokens {room} exceed the model's context of {self._context}"
             )
         limit = self._context if room is None else length + room
-        stream = self.text.stream(request.sampling.stop)
-        return Sequence(id, tokens, length, limit, request.sampling, stream, arrived, directions)
+        sampling = request.sampling
+        if length + sampling.min_tokens > limit:
+            raise ContextOverflow(
+                f"the prompt's {length} tokens and min_tokens {sampling.min_tokens} exceed the model's context of"
+                f" {self._context}",
+                where="min_tokens",
+            )
+        self._refuse_unknown("logit_bias", (token for token, _ in sampling.logit_bias))
+        self._refuse_unknown("stop_token_ids", sampling.stop_token_ids)
+        ends = frozenset(sampling.stop_token_ids) | (frozenset() if sampling.ignore_eos else self._eos)
+        stream = self.text.stream(sampling.stop)
+        sequence = Sequence(id, tokens, length, limit, sampling, stream, arrived, directions, ends=ends)
+        if Penalties.needed(sampling):
+            sequence.penalties = Penalties(sampling, tokens, ends)
+        return sequence
+
+    def _refuse_unknown(self, field: str, tokens: Iterable[int]) -> None:
+        for token in tokens:
+            if token >= self._vocabulary:
+                message = f"{field}: the model has {self._vocabulary} tokens, and none with the id {token}"
+                raise InvalidRequest(message, where=field)
 
     def _advance(self, s: Sequence, token: int, now: float) -> list[Reply]:
         """One more token of an answer: its text, and the end if it is the last."""
@@ -123,10 +154,14 @@ class EngineLoop:
             s.first = now
             self._reused += s.cached or 0
             self._computed += s.prompt - (s.cached or 0)
+        if token < 0:
+            return [self._fail(s, token)]
         s.tokens.append(token)
         self._generated += 1
-        ended = token in self._eos and not s.sampling.ignore_eos
-        shown = "" if ended else s.text.push(token)
+        if s.penalties is not None:
+            s.penalties.add(token)
+        ended = token in s.ends
+        shown = "" if ended else s.text.push(token, stops=len(s.tokens) - s.prompt > s.sampling.min_tokens)
         full = len(s.tokens) >= s.limit
         usage = Usage(prompt=s.prompt, cached=s.cached or 0, completion=len(s.tokens) - s.prompt)
         if not (ended or full or s.text.stopped):
@@ -140,3 +175,10 @@ class EngineLoop:
         )
         self._planner.remove(self._live.pop(s.id))
         return [*([Text(s.id, shown, usage)] if shown else []), Finished(s.id, done)]
+
+    def _fail(self, s: Sequence, token: int) -> Failed:
+        """End an answer whose next token can't be chosen."""
+        self._planner.remove(self._live.pop(s.id))
+        why = "every token was ruled out" if token == NONE_LEFT else "the model's logits are not finite numbers"
+        message = f"no token {len(s.tokens) - s.prompt + 1} of the answer can be chosen: {why}"
+        return Failed(s.id, BadLogits.code, message)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from semantic_parrot.core.engine.penalties import Penalties
 from semantic_parrot.core.engine.text import TextStream
 from semantic_parrot.core.engines.protocol import UNDIRECTED, Directions
-from semantic_parrot.core.request import Sampling
+from semantic_parrot.core.sampling import Sampling
 
 
 @dataclass(slots=True, eq=False)
@@ -22,6 +23,8 @@ class Sequence:
     arrived: float  # time.monotonic() seconds, as the two below
     directions: Directions = UNDIRECTED
     ahead: bool = False  # a prefill for a request that is still to come: nothing is sampled
+    ends: frozenset[int] = frozenset()  # tokens that end the answer
+    penalties: Penalties | None = None
 
     # These fields are the planner's.
     blocks: list[int] = field(default_factory=list)

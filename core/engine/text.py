@@ -91,7 +91,8 @@ class TextStream:
     def text(self) -> str:
         return "".join(self._shown)
 
-    def push(self, token: int) -> str:
+    def push(self, token: int, *, stops: bool = True) -> str:
+        """`stops` False: the text up to here is not searched for stop strings."""
         self._window.append(token)
         text = self._decode(self._window)
         if text.endswith(_HALF) or len(text) <= len(self._before):
@@ -100,7 +101,7 @@ class TextStream:
         self._window = self._window[self._cut :]
         self._cut = len(self._window)
         self._before = self._decode(self._window)
-        return self._show(new, last=False)
+        return self._show(new, last=False, stops=stops)
 
     def finish(self) -> str:
         """The rest, at the end of the answer."""
@@ -108,14 +109,15 @@ class TextStream:
             return ""
         return self._show(self._decode(self._window)[len(self._before) :], last=True)
 
-    def _show(self, new: str, *, last: bool) -> str:
+    def _show(self, new: str, *, last: bool, stops: bool = True) -> str:
         text = self._held + new
-        found = [at for at in (text.find(stop) for stop in self._stop) if at >= 0]
+        stop_at = self._stop if stops else ()
+        found = [at for at in (text.find(stop) for stop in stop_at) if at >= 0]
         if found:
             self.stopped = True
             text, self._held = text[: min(found)], ""
         else:
-            keep = 0 if last else max((_overlap(text, stop) for stop in self._stop), default=0)
+            keep = 0 if last else max((_overlap(text, stop) for stop in stop_at), default=0)
             text, self._held = text[: len(text) - keep], text[len(text) - keep :]
         self._shown.append(text)
         return text

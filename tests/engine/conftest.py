@@ -16,7 +16,8 @@ from semantic_parrot.core.engine.loader import load
 from semantic_parrot.core.engine.loop import EngineLoop
 from semantic_parrot.core.engine.messages import Failed, Finished, Options, Text
 from semantic_parrot.core.engines.protocol import Done
-from semantic_parrot.core.request import Message, ModelRequest, Sampling
+from semantic_parrot.core.request import Message, ModelRequest
+from semantic_parrot.core.sampling import Sampling
 
 
 @pytest.fixture(autouse=True)
@@ -87,6 +88,8 @@ class Bench:
                 self.deltas.setdefault(reply.id, []).append(reply.text)
             elif isinstance(reply, Finished):
                 self.done[reply.id] = reply.done
+            elif isinstance(reply, Failed):
+                self.failed[reply.id] = reply
 
     def drain(self) -> None:
         while self.loop.busy:

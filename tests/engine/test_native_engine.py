@@ -136,12 +136,13 @@ async def test_a_process_that_dies_while_it_loads(tiny):
 PARENT = """
 import asyncio, sys
 from semantic_parrot.core.engines.native import NativeEngine
-from semantic_parrot.core.request import ModelRequest, Sampling
+from semantic_parrot.core.request import ModelRequest
+from semantic_parrot.core.sampling import Sampling
 
 async def main():
     e = NativeEngine(sys.argv[1], names=("tiny",), threads=1, kv_tokens=8192)
     await e.start()
-    stream = e.generate(ModelRequest("m", None, "Hello", Sampling(0.0, 1.0, 0, 1000, (), True)))
+    stream = e.generate(ModelRequest("m", None, "Hello", Sampling(temperature=0.0, max_tokens=1000, ignore_eos=True)))
     await anext(stream)
     assert not {"torch", "transformers"} & set(sys.modules)
     print(e.pid, flush=True)

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from semantic_parrot.core.engine.sampler import sample, uniform
-from semantic_parrot.core.request import Sampling
+from semantic_parrot.core.sampling import Sampling
 
 
 def sampling(temperature=1.0, top_p=1.0, seed=0):
-    return Sampling(temperature, top_p, seed, None, (), False)
+    return Sampling(temperature=temperature, top_p=top_p, seed=seed)
 
 
 def draws(logits, count, **fields):

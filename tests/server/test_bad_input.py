@@ -75,6 +75,17 @@ FAULTS: dict[str, tuple[Callable[[Any], None], str, list[str]]] = {
     "zero max_tokens": (put("calls.1.request.max_tokens", 0), "invalid_request", ["calls[1]", "max_tokens"]),
     "fractional max_tokens": (put("calls.1.request.max_tokens", 1.5), "invalid_request", ["calls[1]", "max_tokens"]),
     "text max_tokens": (put("calls.1.request.max_tokens", "5"), "invalid_request", ["calls[1]", "max_tokens"]),
+    "too much presence": (
+        put("calls.1.request.presence_penalty", 3),
+        "invalid_request",
+        ["calls[1]", "presence_penalty"],
+    ),
+    "bias of no token": (put("calls.1.request.logit_bias", {"the": 1}), "invalid_request", ["calls[1]", "logit_bias"]),
+    "min over max": (
+        put("calls.1.request", {"model": "default", "prompt": "x", "min_tokens": 17}),
+        "invalid_request",
+        ["calls[1].request.min_tokens"],
+    ),
     "hot": (put("calls.1.request.temperature", 3), "invalid_request", ["calls[1]", "temperature"]),
     "huge integer": (put("calls.1.request.temperature", 10**400), "invalid_request", ["calls[1]", "temperature"]),
     "true for a number": (put("calls.1.request.top_p", True), "invalid_request", ["calls[1]", "top_p"]),
