@@ -3,7 +3,7 @@
 A product's last bits depend on its shape, and a sum's on its order. So every product here has one shape, whatever the
 step holds: a tile of `TILE` query rows (padded) by a granule of `GRANULE` tokens, counted from the sequence's start:
 
-    m = max of all scores,   p_j = exp(s_j - m),   out = (sum_j p_j V_j) / (sum_j sum(p_j))        j: granule
+    m = max of all scores,   p_j = exp(s_j - m),   out = (sum_j p_j V_j) / (sum_j sum(p_j) + exp(sink - m))   j: granule
 
 The sums over j go pairwise, ((0 + 1) + (2 + 3)) + …: a granule that a row doesn't see adds zero and changes no bit, so
 it doesn't matter how many of them the longest neighbour brings along.
@@ -48,6 +48,8 @@ class DeterministicPlan:
         *,
         scale: float,
         window: int | None,
+        softcap: float | None = None,
+        sinks: Tensor | None = None,
     ) -> Tensor:
         self.slots.store(key, value, key_cache, value_cache)
         _, heads, rows, _ = query.shape
@@ -58,7 +60,7 @@ class DeterministicPlan:
         q = query[0].transpose(0, 1).to(key_cache.dtype) * scale
         out = query.new_zeros((rows, heads, value.shape[3]))
         for some in tiles:
-            some.attend(q, key_cache, value_cache, window, out)
+            some.attend(q, key_cache, value_cache, window, softcap, sinks, out)
         return out[None]
 
 
@@ -95,7 +97,16 @@ class _Tiles:
         self._rows: dict[int, Tensor] = {}
         self._masks: dict[int | None, Tensor] = {}
 
-    def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, window: int | None, out: Tensor) -> None:
+    def attend(
+        self,
+        query: Tensor,
+        key_cache: Tensor,
+        value_cache: Tensor,
+        window: int | None,
+        softcap: float | None,
+        sinks: Tensor | None,
+        out: Tensor,
+    ) -> None:
         """`query` [rows, heads, dim], scaled; writes this tiles' rows of `out` [rows, heads, dim]."""
         tiles, granules, height = len(self._row), self.granules, self.height
         kv_heads, dim = key_cache.shape[1], key_cache.shape[3]
@@ -107,11 +118,20 @@ class _Tiles:
         k = self._gather(key_cache, read).view(-1, GRANULE, dim)
         score = torch.bmm(q, k.transpose(1, 2)).view(tiles, granules, kv_heads, height, GRANULE)
         used = self.used
-        score = score[:, :, :, :used] + self._mask(window, score.dtype)
+        score = score[:, :, :, :used]
+        if softcap is not None:
+            score = score.div(softcap).tanh_().mul_(softcap)
+        score = score + self._mask(window, score.dtype)
+        top = score.amax((1, 4), keepdim=True)
+        if sinks is not None:  # of each row: [kv_heads, used, 1]
+            sink = sinks.to(score.dtype).view(kv_heads, self.group).repeat(1, self.each)[:, :, None]
+            top = torch.maximum(top, sink)
         # A row of a shorter tile that sees nothing has a maximum of -inf; what it gives is never read.
         p = score.new_zeros((tiles, granules, kv_heads, height, GRANULE))
-        p[:, :, :, :used] = score.sub_(score.amax((1, 4), keepdim=True)).exp_()
+        p[:, :, :, :used] = score.sub_(top).exp_()
         total = _pairwise(p[:, :, :, :used].sum(-1, keepdim=True))
+        if sinks is not None:
+            total = total + (sink - top[:, 0]).exp_()
         v = self._gather(value_cache, read).view(-1, GRANULE, value_cache.shape[3])
         product = torch.bmm(p.view(-1, height, GRANULE), v).view(tiles, granules, kv_heads, height, -1)
         o = _pairwise(product[:, :, :, :used]) / total

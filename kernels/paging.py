@@ -43,12 +43,16 @@ class Plan(Protocol):
         *,
         scale: float,
         window: int | None,
+        softcap: float | None = None,
+        sinks: Tensor | None = None,
     ) -> Tensor:
         """Store the step's keys and values, then attend causally to each sequence's own.
 
         `query` [1, heads, rows, head_dim], `key` and `value` [1, kv_heads, rows, head_dim]; `window`: how many of the
-        latest tokens, its own included, a token sees (None: all). Mutates the caches. Returns [1, rows, heads,
-        head_dim] in the query's dtype; rows that belong to no segment are zero.
+        latest tokens, its own included, a token sees (None: all). `softcap`: scores become softcap * tanh(score /
+        softcap), before any is hidden. `sinks` [heads]: a further score of each head that takes its share of the
+        softmax and has no value. Mutates the caches. Returns [1, rows, heads, head_dim] in the query's dtype; rows
+        that belong to no segment are zero.
         """
         ...
 

@@ -3,6 +3,7 @@
     out[i] = softmax(scale * q[i] K[:i+1]^T) V[:i+1]        for each sequence, K and V read through its block table
 
 Sequences with one row (decode) go together: padded gather, then one SDPA. A chunk of prefill is one SDPA of its own.
+Where SDPA lacks part of the formula (soft-capping, sinks), `capped_attention` takes its place.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from semantic_parrot.kernels.capped_attention import capped_attention
 from semantic_parrot.kernels.paging import SCRATCH, Gather, Segment, Slots
 
 
@@ -55,6 +57,8 @@ class TorchPlan:
         *,
         scale: float,
         window: int | None,
+        softcap: float | None = None,
+        sinks: Tensor | None = None,
     ) -> Tensor:
         self.slots.store(key, value, key_cache, value_cache)
         _, heads, rows, dim = query.shape
@@ -63,13 +67,20 @@ class TorchPlan:
         q = query[0].to(key_cache.dtype).reshape(kv_heads, heads // kv_heads, rows, dim)
         new = query.new_empty if self.covered else query.new_zeros
         out = new((rows, kv_heads, heads // kv_heads, value.shape[3]))
+        plain = softcap is None and sinks is None
+        sink = None if sinks is None else sinks.float().view(kv_heads, heads // kv_heads, 1, 1)
         for g in self.groups:
             here = slice(g.start, g.start + g.sequences * g.rows)
             if g.rows == 1:
                 k, v = g.read(key_cache), g.read(value_cache)
-                o = functional.scaled_dot_product_attention(
-                    q[:, :, here].transpose(1, 2), k, v, attn_mask=g.mask(window, k.dtype), scale=scale
-                )
+                mask = g.mask(window, k.dtype)
+                if plain:
+                    o = functional.scaled_dot_product_attention(
+                        q[:, :, here].transpose(1, 2), k, v, attn_mask=mask, scale=scale
+                    )
+                else:
+                    by_row = None if sink is None else sink.transpose(1, 2)
+                    o = capped_attention(q[:, :, here].transpose(1, 2), k, v, mask, scale, softcap, by_row)
                 out[here] = o.transpose(0, 1)
                 continue
             if g.context == g.rows:  # nothing cached before: what the layer just computed is all there is
@@ -77,15 +88,20 @@ class TorchPlan:
             else:
                 k, v = g.read(key_cache), g.read(value_cache)
             shared = (-1, heads // kv_heads, -1, -1)
-            causal = g.context == g.rows and (window is None or window >= g.context)
-            o = functional.scaled_dot_product_attention(
-                q[:, :, here],
-                k.expand(shared),
-                v.expand(shared),
-                attn_mask=None if causal else g.mask(window, k.dtype)[..., : k.shape[2]],
-                is_causal=causal,
-                scale=scale,
-            )
+            causal = plain and g.context == g.rows and (window is None or window >= g.context)
+            chunk_mask = None if causal else g.mask(window, k.dtype)[..., : k.shape[2]]
+            if plain:
+                o = functional.scaled_dot_product_attention(
+                    q[:, :, here],
+                    k.expand(shared),
+                    v.expand(shared),
+                    attn_mask=chunk_mask,
+                    is_causal=causal,
+                    scale=scale,
+                )
+            else:
+                assert chunk_mask is not None
+                o = capped_attention(q[:, :, here], k, v, chunk_mask, scale, softcap, sink)
             out[here] = o.permute(2, 0, 1, 3)
         return out.view(1, rows, heads, -1)
 

@@ -7,7 +7,7 @@ arguments (`parrot=`), so that nothing is kept in between.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -17,16 +17,32 @@ from semantic_parrot.kernels.paging import Plan
 NAME = "parrot"
 # What some architectures add to a score, and we have not got.
 _LACKING = {
-    "softcap": "soft-capped attention scores",
-    "s_aux": "attention sinks",
-    "sinks": "attention sinks",
+    "sinks": "attention sinks by token",
     "position_bias": "a position bias",
     "alibi": "ALiBi",
+}
+# What changes nothing here. Whatever else is handed over means something that we don't know.
+_HARMLESS = {
+    "dropout",
+    "position_ids",
+    "use_cache",
+    "output_attentions",
+    "output_hidden_states",
+    "output_router_logits",
 }
 
 
 class Unsupported(Exception):
     """The architecture needs what the engine lacks; the message says what."""
+
+
+class Score(NamedTuple):
+    """How a layer scores; as `kernels.paging.Plan.attend` takes it."""
+
+    scale: float
+    window: int | None
+    softcap: float | None
+    sinks: Tensor | None
 
 
 @dataclass(slots=True)
@@ -36,7 +52,7 @@ class Probe:
     shapes: dict[int, LayerShape] = field(default_factory=dict)
     windows: dict[int, int | None] = field(default_factory=dict)
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, score: Score) -> Tensor:
         if layer in self.shapes:
             raise Unsupported("several attentions in a layer")
         if query.shape[3] != key.shape[3] or key.shape != value.shape:
@@ -44,7 +60,7 @@ class Probe:
         if query.shape[1] % key.shape[1]:
             raise Unsupported("query heads that are no multiple of the KV heads")
         self.shapes[layer] = LayerShape(key.shape[1], key.shape[3])
-        self.windows[layer] = window
+        self.windows[layer] = score.window
         return query.new_zeros(query.shape).transpose(1, 2)
 
 
@@ -56,11 +72,12 @@ class Step:
     cache: PagedCache
     layers: dict[int, int]
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, score: Score) -> Tensor:
         index = self.layers[layer]
         return self.plan.attend(
-            query, key, value, self.cache.keys[index], self.cache.values[index], scale=scale, window=window
-        )
+            query, key, value, self.cache.keys[index], self.cache.values[index],
+            scale=score.scale, window=score.window, softcap=score.softcap, sinks=score.sinks,
+        )  # fmt: skip
 
 
 def attention_forward(
@@ -71,13 +88,18 @@ def attention_forward(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    is_causal: bool | None = None,
     parrot: Probe | Step | None = None,
     **other: Any,
 ) -> tuple[Tensor, None]:
     """transformers' signature: query [1, heads, rows, dim] → [1, rows, heads, dim]. Raises Unsupported."""
-    for name, what in _LACKING.items():
-        if other.get(name) is not None:
-            raise Unsupported(what)
+    for name, given in other.items():
+        if given is not None and name not in _HARMLESS:
+            raise Unsupported(_LACKING.get(name, f"an unknown argument of attention, {name}"))
+    if is_causal is False:
+        raise Unsupported("attention that is not causal")
     if parrot is None:
         raise Unsupported("attention that is not told which step it is in")
     if attention_mask is not None:
@@ -85,8 +107,10 @@ def attention_forward(
     layer = getattr(module, "layer_idx", None)
     if layer is None:
         raise Unsupported("attention layers without an index")
+    if s_aux is not None and s_aux.shape != query.shape[1:2]:
+        raise Unsupported("attention sinks that are not one a head")
     scale = query.shape[3] ** -0.5 if scaling is None else scaling
-    return parrot.attend(layer, query, key, value, scale, sliding_window), None
+    return parrot.attend(layer, query, key, value, Score(scale, sliding_window, softcap, s_aux)), None
 
 
 def register() -> None:

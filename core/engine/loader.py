@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 
 from semantic_parrot.core.engine import attention
+from semantic_parrot.core.engine.families import TESTED
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockPool, PagedCache, bytes_per_token
 from semantic_parrot.core.engine.loop import EngineLoop
 from semantic_parrot.core.engine.memory import kv_budget
@@ -22,6 +24,8 @@ from semantic_parrot.core.engine.probe import probe
 from semantic_parrot.core.engine.runner import Runner
 from semantic_parrot.core.engine.text import TextModel
 from semantic_parrot.core.engines.protocol import ModelLoadError
+
+logger = logging.getLogger(__name__)
 
 _CONTEXTS = 64  # a KV pool for more full contexts than this is never needed by default
 
@@ -34,6 +38,7 @@ def load(options: Options) -> tuple[EngineLoop, int]:
         config, tokenizer = _describe(path)
         model = _weights(path, config, _dtype(options, config, device)).to(device).eval()
         layers = probe(model, _long_after(config))
+        _judge(model, config, options)
     shapes = [layers[index] for index in sorted(layers)]
     # Keys and values in fp32 on a CPU: its attention kernels are slow in anything less.
     dtype = torch.float32 if device.type == "cpu" else model.dtype
@@ -95,6 +100,18 @@ def _weights(path: Path, config: Any, dtype: torch.dtype) -> Any:
     if not type(model)._supports_attention_backend:
         raise ModelLoadError(f"{path}: {config.model_type} does not let its attention be replaced")
     return model
+
+
+def _judge(model: Any, config: Any, options: Options) -> None:
+    """What the probe can't see: a short forward is right, and a long one or one in company is not."""
+    # A sparse attention reads everything while there is little, as in the probe.
+    if sparse := [name for name in config.to_dict() if name.startswith("index_")]:
+        raise attention.Unsupported(f"an indexer that chooses what attention reads ({sparse[0]})")
+    experts = any("expert" in f"{name} {type(part).__name__}".lower() for name, part in model.named_modules())
+    if options.deterministic and experts:
+        raise attention.Unsupported("in deterministic mode, mixtures of experts whose bits do not depend on the batch")
+    if config.model_type not in TESTED:
+        logger.warning("the model family %s is served untested: docs/engine.md lists those that are", config.model_type)
 
 
 def _eos(model: Any, tokenizer: Any) -> set[int]:

@@ -81,8 +81,7 @@ HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
 @pytest.mark.parametrize(
     ("config", "fields", "reason"),
     [
-        ("Gemma2Config", {**SMALL, **HEADS}, "soft-capped"),
-        ("GptOssConfig", {**SMALL, **HEADS, "num_local_experts": 2, "num_experts_per_tok": 1}, "sinks"),
+        ("MiniMaxM3VLTextConfig", {**SMALL, **HEADS, "num_local_experts": 2, "num_experts_per_tok": 1}, "an indexer"),
         ("BloomConfig", {"vocab_size": 400, "hidden_size": 32, "n_layer": 1, "n_head": 2}, ""),
         ("MambaConfig", {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 1, "state_size": 4}, ""),
         ("T5Config", {"vocab_size": 400, "d_model": 32, "d_kv": 8, "d_ff": 32, "num_layers": 1}, "encoder-decoder"),
@@ -168,3 +167,23 @@ def test_bf16_weights(tmp_path, bench, ask):
         b = bench(path, deterministic=deterministic)
         assert b.recorded.runner._model.dtype == dtype
         assert b.run(ask("The quay", 8))[0].usage.completion == 8
+
+
+def test_experts_in_deterministic_mode(tiny):
+    with pytest.raises(ModelLoadError, match="in deterministic mode, mixtures of experts"):
+        load(Options(str(tiny("mixtral")), kv_tokens=256, deterministic=True))
+
+
+def test_the_log_says_that_a_family_is_untested(tmp_path, tiny, caplog):
+    import transformers
+
+    config = transformers.OlmoConfig(**SMALL, **HEADS, max_position_embeddings=256, pad_token_id=0)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    make_tokenizer().save_pretrained(tmp_path)
+    load(Options(str(tmp_path), kv_tokens=256))
+    assert [r.getMessage() for r in caplog.records if "untested" in r.getMessage()] == [
+        "the model family olmo is served untested: docs/engine.md lists those that are"
+    ]
+    caplog.clear()
+    load(Options(str(tiny("llama")), kv_tokens=256))
+    assert not caplog.records

@@ -35,7 +35,7 @@ class Step:
         self.query = torch.randn(1, heads, self.rows, dim, generator=g)
         self.dim, self.kv_heads = dim, kv_heads
 
-    def run(self, planner, window=None) -> torch.Tensor:
+    def run(self, planner, window=None, **extra) -> torch.Tensor:
         blocks = 1 + sum(len(s.blocks) for s in self.segments)
         caches = [torch.full((blocks, self.kv_heads, SIZE, self.dim), 7.0) for _ in range(2)]
         new = [torch.zeros(1, self.kv_heads, self.rows, self.dim) for _ in range(2)]
@@ -45,9 +45,9 @@ class Step:
                     cache[s.blocks[t // SIZE], :, t % SIZE] = whole[:, t]
                 fresh[0, :, s.start : s.start + s.rows] = whole[:, s.context - s.rows :]
         plan = planner(self.segments, self.rows, SIZE, CPU)
-        return plan.attend(self.query, *new, *caches, scale=self.dim**-0.5, window=window)
+        return plan.attend(self.query, *new, *caches, scale=self.dim**-0.5, window=window, **extra)
 
-    def formula(self, window=None) -> torch.Tensor:
+    def formula(self, window=None, softcap=None, sinks=None) -> torch.Tensor:
         out = torch.zeros(1, self.rows, self.query.shape[1], self.dim)
         group = self.query.shape[1] // self.kv_heads
         for s, k, v in zip(self.segments, self.keys, self.values, strict=True):
@@ -56,7 +56,12 @@ class Step:
                 low = 0 if window is None else max(0, p - window + 1)
                 q = self.query[0, :, s.start + i].view(self.kv_heads, group, self.dim)
                 score = q @ k[:, low : p + 1].transpose(1, 2) * self.dim**-0.5
-                out[0, s.start + i] = (score.softmax(-1) @ v[:, low : p + 1]).flatten(0, 1)
+                if softcap is not None:
+                    score = softcap * (score / softcap).tanh()
+                if sinks is not None:
+                    score = torch.cat([score, sinks.view(self.kv_heads, group, 1)], -1)
+                weight = score.softmax(-1)[..., : p + 1 - low]
+                out[0, s.start + i] = (weight @ v[:, low : p + 1]).flatten(0, 1)
         return out
 
 
@@ -79,18 +84,34 @@ def test_formula(planner, shapes, heads, kv_heads, dim, window):
     assert not got[:, -3:].any()  # padding
 
 
+@pytest.mark.parametrize("planner", [torch_attention.plan, deterministic_attention.plan])
+@pytest.mark.parametrize("shapes", SHAPES)
+@pytest.mark.parametrize(("heads", "kv_heads", "dim"), [(4, 4, 8), (6, 2, 16), (3, 1, 5)])
+@pytest.mark.parametrize("window", [None, 24])
+@pytest.mark.parametrize("extra", [("softcap",), ("sinks",), ("softcap", "sinks")])
+def test_formula_with_what_sdpa_lacks(planner, shapes, heads, kv_heads, dim, window, extra, monkeypatch):
+    monkeypatch.setattr("semantic_parrot.kernels.capped_attention._SCORES", 1000)  # so that a prefill is cut in parts
+    step = Step(shapes, heads, kv_heads, dim, pad=3)
+    given = {"softcap": 0.7, "sinks": torch.linspace(-2, 3, heads)}
+    given = {name: given[name] for name in extra}
+    torch.testing.assert_close(step.run(planner, window, **given), step.formula(window, **given), atol=2e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize(("heads", "kv_heads", "dim"), [(4, 4, 64), (8, 2, 64), (6, 2, 32), (8, 1, 48)])
 @pytest.mark.parametrize("window", [None, 50])
-def test_deterministic_bits_do_not_depend_on_company(heads, kv_heads, dim, window):
+@pytest.mark.parametrize("extra", [False, True])
+def test_deterministic_bits_do_not_depend_on_company(heads, kv_heads, dim, window, extra):
+    given = {"softcap": 2.0, "sinks": torch.linspace(-2, 3, heads)} if extra else {}
     whole = Step([(150, 150), (1, 400), (9, 300)], heads, kv_heads, dim)
-    together = whole.run(deterministic_attention.plan, window)
+    together = whole.run(deterministic_attention.plan, window, **given)
     for n, s in enumerate(whole.segments):
         for rows in {1, s.rows}:  # alone: its last row only, then all of them
             alone = Step([(rows, s.context)], heads, kv_heads, dim)
             alone.keys, alone.values = [whole.keys[n]], [whole.values[n]]
             end = s.start + s.rows
             alone.query = whole.query[:, :, end - rows : end]
-            assert torch.equal(alone.run(deterministic_attention.plan, window), together[:, end - rows : end])
+            got = alone.run(deterministic_attention.plan, window, **given)
+            assert torch.equal(got, together[:, end - rows : end])
 
 
 def test_dispatch_reaches_each_kernel():

@@ -33,9 +33,18 @@ _BASE: Final[dict[str, Any]] = {
     "initializer_range": 0.15,
     "tie_word_embeddings": False,
 }
+_LOCAL: Final = {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"]}
+_LLAMA3_ROPE: Final = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
 _FAMILIES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "llama": ("LlamaConfig", {}),
-    "qwen2": ("Qwen2Config", {}),
+    "qwen2": ("Qwen2Config", {"num_key_value_heads": 4, "tie_word_embeddings": True}),
     "mistral": ("MistralConfig", {"sliding_window": WINDOW}),
     "phi3": ("Phi3Config", {"original_max_position_embeddings": CONTEXT}),
     "phi3_longrope": (
@@ -51,7 +60,31 @@ _FAMILIES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
         },
     ),
 }
+_MOE: Final = {"num_experts_per_tok": 2, "moe_intermediate_size": 32}
+# More families, for tests of families alone.
+_MORE: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "llama3": ("LlamaConfig", {"rope_parameters": _LLAMA3_ROPE, "hidden_size": 60, "num_attention_heads": 6}),
+    "qwen3": ("Qwen3Config", {"num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 24}),
+    "gemma2": ("Gemma2Config", {"attn_logit_softcapping": 2.0, "head_dim": 24, "query_pre_attn_scalar": 20, **_LOCAL}),
+    "gemma3": ("Gemma3TextConfig", {"head_dim": 24, "tie_word_embeddings": True, **_LOCAL}),
+    "gpt_oss": ("GptOssConfig", {"head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2, **_LOCAL}),
+    "granite_swa": ("GraniteSWAConfig", {"attention_multiplier": 0.2, **_LOCAL}),
+    "granite": ("GraniteConfig", {"attention_multiplier": 0.2, "residual_multiplier": 0.5, "logits_scaling": 0.5}),
+    "olmo2": ("Olmo2Config", {"num_attention_heads": 8}),
+    "smollm3": ("SmolLM3Config", {"no_rope_layers": [1, 0], "tie_word_embeddings": True}),
+    "phi": ("PhiConfig", {"num_key_value_heads": 4, "partial_rotary_factor": 0.5}),
+    "cohere": ("CohereConfig", {"logit_scale": 1.0, "use_qk_norm": True}),
+    "glm4": ("Glm4Config", {"head_dim": 16, "partial_rotary_factor": 0.5}),
+    "starcoder2": ("Starcoder2Config", {"sliding_window": WINDOW}),
+    "gpt2": ("GPT2Config", {"num_key_value_heads": None}),
+    "gpt_neox": ("GPTNeoXConfig", {"num_key_value_heads": None}),
+    "mixtral": ("MixtralConfig", {"num_local_experts": 4, "num_experts_per_tok": 2}),
+    "qwen3_moe": ("Qwen3MoeConfig", {"num_experts": 4, "head_dim": 16, **_MOE}),
+}
 FAMILIES: Final = tuple(_FAMILIES)
+MORE_FAMILIES: Final = tuple(_MORE)
+#: Mixtures of experts.
+MOE_FAMILIES: Final = ("gpt_oss", "mixtral", "qwen3_moe")
 
 
 def make_tokenizer() -> Any:
@@ -75,7 +108,7 @@ def make_tokenizer() -> Any:
 
 
 def make_model(family: str, directory: Path, *, seed: int = 0, chat: bool = True, **config: Any) -> Path:
-    """Write a checkpoint of `family` (one of FAMILIES) into `directory`, which is made; returns it.
+    """Write a checkpoint of `family` (one of FAMILIES or MORE_FAMILIES) into `directory`, which is made; returns it.
 
     `config` overrides fields of the model's configuration; without `chat` the tokenizer has no chat template.
     """
@@ -85,7 +118,7 @@ def make_model(family: str, directory: Path, *, seed: int = 0, chat: bool = True
     tokenizer = make_tokenizer()
     if not chat:
         tokenizer.chat_template = None
-    name, special = _FAMILIES[family]
+    name, special = {**_FAMILIES, **_MORE}[family]
     fields: dict[str, Any] = {
         **_BASE,
         "vocab_size": len(tokenizer),
