@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from semantic_parrot.core.analysis import Skeleton, skeleton
+from semantic_parrot.core.config import ConfigError
 from semantic_parrot.core.engines.protocol import UNDIRECTED, Delta, Directions, Done, Engine, ModelInfo, Placed
 from semantic_parrot.core.errors import ParrotError, UnknownModel
 from semantic_parrot.core.flight import Flights
@@ -27,7 +28,7 @@ Items = AsyncGenerator[Delta | Done, None]
 
 class Calls:
     """Owned by the event loop. `engines` have started: what they are called is known. `executed`: handed to an engine,
-    since the start. `prices` by model, under any of its names; raises ValueError for one that is not here."""
+    since the start. `prices` by model, under any of its names; raises ConfigError for one that is not here."""
 
     def __init__(self, engines: Sequence[Engine], policy: Policy, prices: Mapping[str, Price] | None = None) -> None:
         self.executed = 0
@@ -47,7 +48,7 @@ class Calls:
         self._prices: dict[Scheduler, Price] = {}
         for name, price in (prices or {}).items():
             if name not in self._schedulers:
-                raise ValueError(f"prices name the model {name!r}; there is: {', '.join(sorted(self._schedulers))}")
+                raise ConfigError(f"prices name the model {name!r}; there is: {', '.join(sorted(self._schedulers))}")
             self._prices[self._schedulers[name]] = price
         self._flights = {scheduler: Flights(scheduler.promote) for scheduler in self.schedulers}
 

@@ -9,15 +9,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from semantic_parrot.core.abilities import lacking, tell
 from semantic_parrot.core.admission import admit
 from semantic_parrot.core.calls import Calls
+from semantic_parrot.core.config import ConfigError
 from semantic_parrot.core.engines.protocol import Delta, Done, Engine, ModelInfo
 from semantic_parrot.core.errors import InvalidRequest, NotFound
 from semantic_parrot.core.hints import Hints
 from semantic_parrot.core.program import Program
 from semantic_parrot.core.request import Message
 from semantic_parrot.core.run import Run
-from semantic_parrot.core.scheduling import Policy
+from semantic_parrot.core.scheduling import OPTIMISATIONS, Policy
 from semantic_parrot.core.session import Session
 from semantic_parrot.core.sessions import Sessions
 from semantic_parrot.core.usage import Price
@@ -31,12 +33,23 @@ class Counters:
     runs: Counter[str] = field(default_factory=Counter)
 
 
+def _policy(tpot: float | None, disable: frozenset[str], enable: frozenset[str]) -> Policy:
+    if both := sorted(disable & enable):
+        raise ConfigError(f"{both[0]} is both enabled and disabled")
+    if unknown := sorted(enable - OPTIMISATIONS):
+        raise ConfigError(f"no optimisation {unknown[0]!r} to enable; there is: {', '.join(sorted(OPTIMISATIONS))}")
+    try:
+        return Policy(tpot=tpot, disabled=disable)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
 class Runtime:
     """`grace`: seconds that a foreground run outlives its last reader, and that an ended run can still be read.
     `session_idle`: seconds after which a session that nobody uses, and in which nothing runs, is closed. `disable`:
     names of `scheduling.OPTIMISATIONS` to do without; answers do not depend on them. `tpot`: seconds per token that
-    latency calls are to keep (default: by what each engine does alone). Raises ValueError for an unknown name.
-    `prices`: by model, under any of its names.
+    latency calls are to keep (default: by what each engine does alone). `prices`: by model, under any of its names.
+    `enable`: names of optimisations that at least one engine must be able to do. Raises ConfigError for unknown names.
 
     `calls` executes single ones, once the runtime has started; `sessions` are those that clients opened."""
 
@@ -49,19 +62,21 @@ class Runtime:
         disable: Collection[str] = (),
         tpot: float | None = None,
         prices: Mapping[str, Price] | None = None,
+        enable: Collection[str] = (),
     ) -> None:
         self.engines = tuple(engines)
         self.counters = Counters()
         self.sessions = Sessions(self._new_session, session_idle)
         self._grace = grace
         self._runs: dict[str, Run] = {}
-        self._policy = Policy(tpot=tpot, disabled=frozenset(disable))
+        self._policy = _policy(tpot, frozenset(disable), frozenset(enable))
+        self._enabled = frozenset(enable)
         self._prices = prices
         self.calls = Calls((), self._policy)
 
     async def start(self) -> None:
-        """Start every engine, together. Raises ModelLoadError, or ValueError for the price of a model that is
-        not here; then those that did start are closed."""
+        """Start every engine, together. Raises ModelLoadError, or ConfigError for the price of a model that is
+        not here or an optimisation that was enabled in vain; then those that did start are closed."""
         started = await asyncio.gather(*(engine.start() for engine in self.engines), return_exceptions=True)
         for failure in started:
             if isinstance(failure, BaseException):
@@ -69,7 +84,8 @@ class Runtime:
                 raise failure
         try:
             self.calls = Calls(self.engines, self._policy, self._prices)
-        except ValueError:
+            tell(self.engines, self._policy, self._enabled)
+        except ConfigError:
             await self.close()
             raise
 
@@ -80,6 +96,10 @@ class Runtime:
         self.sessions.close_all()
         await asyncio.gather(*(engine.close() for engine in self.engines))
         await self.calls.close()
+
+    def lacking(self, engine: Engine) -> list[str]:
+        """The optimisations that are on and have no effect on `engine`."""
+        return lacking(engine, self._policy)
 
     @property
     def models(self) -> dict[str, ModelInfo]:

@@ -17,15 +17,21 @@ def root() -> None:
 
 @app.command()
 def serve(
+    config: Annotated[Path | None, typer.Option(help="A TOML file; flags win over it.")] = None,
     model: Annotated[str | None, typer.Option(help="Model directory; the built-in demo model if left out.")] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8765,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    engines: Annotated[int, typer.Option(min=1, help="Engine processes.")] = 1,
-    deterministic: Annotated[bool, typer.Option("--deterministic", help="Logits independent of the batch.")] = False,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="8765; 0 takes a free one.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1.")] = None,
+    engines: Annotated[int | None, typer.Option(min=1, help="Engine processes; 1.")] = None,
+    deterministic: Annotated[
+        bool | None, typer.Option("--deterministic/--no-deterministic", help="Logits independent of the batch; no.")
+    ] = None,
     kv_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of KV cache in each engine.")] = None,
-    prefix_cache: Annotated[bool, typer.Option(help="Share the KV of common prefixes.")] = True,
-    single_flight: Annotated[bool, typer.Option(help="Run identical greedy calls once.")] = True,
+    prefix_cache: Annotated[bool | None, typer.Option(help="Share the KV of common prefixes; yes.")] = None,
+    single_flight: Annotated[bool | None, typer.Option(help="Run identical greedy calls once; yes.")] = None,
     disable: Annotated[list[str] | None, typer.Option(help="An optimisation to do without; may be repeated.")] = None,
+    enable: Annotated[
+        list[str] | None, typer.Option(help="One that an engine must be able to do; may be repeated.")
+    ] = None,
     tpot: Annotated[float | None, typer.Option(min=0, help="Milliseconds per token that latency calls keep.")] = None,
     dev: Annotated[bool, typer.Option("--dev", help="Serve POST /reset_prefix_cache, for measurements.")] = False,
     announce: Annotated[bool, typer.Option("--announce", help="Print one JSON line on stdout when ready.")] = False,
@@ -34,24 +40,32 @@ def serve(
     ] = False,
 ) -> None:
     """Serve a model: programs on /v1/runs, OpenAI's routes beside it."""
-    from semantic_parrot.server.serve import ServeOptions
+    from semantic_parrot.core.config import Config, ConfigError, read_config
+    from semantic_parrot.server.options import merge
     from semantic_parrot.server.serve import serve as run
 
-    options = ServeOptions(
-        model=model,
-        host=host,
-        port=port,
-        engines=engines,
-        deterministic=deterministic,
-        kv_tokens=kv_tokens,
-        prefix_cache=prefix_cache,
-        disable=frozenset((*(disable or ()), *(() if single_flight else ("single-flight",)))),
-        tpot=None if tpot is None else tpot / 1e3,
-        dev=dev,
-        announce=announce,
-        exit_with_parent=exit_with_parent,
-    )
-    raise typer.Exit(run(options))
+    try:
+        file = Config() if config is None else read_config(config)
+    except ConfigError as error:
+        typer.echo(f"parrot: {error}", err=True)
+        raise typer.Exit(2) from None
+    flags = {
+        "model": model,
+        "host": host,
+        "port": port,
+        "engines": engines,
+        "deterministic": deterministic,
+        "kv_tokens": kv_tokens,
+        "prefix_cache": prefix_cache,
+        "tpot": None if tpot is None else tpot / 1e3,
+        "dev": dev,
+        "announce": announce,
+        "exit_with_parent": exit_with_parent,
+    }
+    on, off = set(enable or ()), set(disable or ())
+    if single_flight is not None:
+        (on if single_flight else off).add("single-flight")
+    raise typer.Exit(run(merge(file, flags, on, off)))
 
 
 @app.command()

@@ -49,6 +49,23 @@ def routes(service: Service) -> APIRouter:
         ready = all(up.values())
         return JSONResponse({"status": "ready" if ready else "not ready", "models": up}, 200 if ready else 503)
 
+    @router.get("/v1/engines")
+    async def engines(request: Request) -> Response:
+        """What runs the calls; `without`: optimisations that are on and have no effect there."""
+        refuse_query(request)
+        found = [
+            {
+                "id": engine.name,
+                "object": "engine",
+                "model": engine.model.names[0],
+                "up": engine.healthy,
+                "abilities": sorted(engine.abilities),
+                "without": runtime.lacking(engine),
+            }
+            for engine in runtime.engines
+        ]
+        return JSONResponse({"object": "list", "data": found})
+
     if settings.dev:
 
         @router.post("/reset_prefix_cache")

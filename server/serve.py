@@ -12,17 +12,18 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
+from semantic_parrot.core.config import ConfigError
 from semantic_parrot.core.engines.protocol import Engine, ModelLoadError
 from semantic_parrot.core.runtime import Runtime
-from semantic_parrot.core.scheduling import Policy
 from semantic_parrot.server.app import create_app
 from semantic_parrot.server.listener import Protocol, Server, StartError, bind, cannot_listen, url_of
+from semantic_parrot.server.options import ServeOptions
 from semantic_parrot.server.service import Settings
 
 #: Seconds that open requests have to end once the engines are closed.
@@ -30,25 +31,6 @@ SHUTDOWN_SECONDS = 3
 
 #: Longer than clients keep an idle connection (httpx: 5 s): else they may write to one that is just being closed.
 KEEP_ALIVE_SECONDS = 75
-
-
-@dataclass(frozen=True, slots=True)
-class ServeOptions:
-    """The flags of `parrot serve`. `model` None: the built-in demo model. `kv_tokens` None: the engine's choice.
-    `disable`, `tpot`: as the Runtime takes them."""
-
-    model: str | None = None
-    host: str = "127.0.0.1"
-    port: int = 8765
-    engines: int = 1
-    deterministic: bool = False
-    kv_tokens: int | None = None
-    prefix_cache: bool = True
-    disable: frozenset[str] = frozenset()
-    tpot: float | None = None
-    dev: bool = False
-    announce: bool = False
-    exit_with_parent: bool = False
 
 
 def model_names(model: str | None) -> tuple[str, tuple[str, ...]]:
@@ -158,14 +140,11 @@ def serve(options: ServeOptions, build: Callable[[ServeOptions], Sequence[Engine
     """Serve, with the engines that `build` makes, until a signal; the process's exit code."""
     logging.basicConfig(level=logging.WARNING, format="parrot: %(levelname)s: %(message)s")
     try:
-        Policy(disabled=options.disable)
-    except ValueError as error:
-        print(f"parrot: {error}", file=sys.stderr)
-        return 2
-    try:
+        chosen: dict[str, Any] = {name: getattr(options, name) for name in ("disable", "enable", "tpot", "prices")}
+        runtime = Runtime(build(options), **chosen)
         with contextlib.closing(bind(options.host, options.port)) as sock:
-            asyncio.run(_run(options, sock, Runtime(build(options), disable=options.disable, tpot=options.tpot)))
-    except (StartError, ModelLoadError) as error:
+            asyncio.run(_run(options, sock, runtime))
+    except (StartError, ModelLoadError, ConfigError) as error:
         print(f"parrot: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # before the loop had its own handler

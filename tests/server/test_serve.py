@@ -183,3 +183,71 @@ def test_a_model_goes_by_its_directory_default_and_its_path(tmp_path, monkeypatc
     directory, names = model_names(None)
     assert os.path.isabs(directory)
     assert names == ("parrot-demo", "default")
+
+
+def test_a_configuration_file_and_flags_that_win_over_it(tmp_path):
+    file = tmp_path / "parrot.toml"
+    file.write_text(
+        """
+        [server]
+        host = "127.0.0.2"
+        port = 1
+        [engine]
+        engines = 2
+        [scheduling]
+        disable = ["retention", "preemption"]
+        [prices.default]
+        prompt = 2
+        completion = 10
+        """
+    )
+    with scripted("--config", str(file), "--host", "127.0.0.1") as server:  # and --port 0
+        assert server.base.startswith("http://127.0.0.1:")
+        engines = httpx.get(f"{server.url}/engines").json()["data"]
+        assert [engine["without"] for engine in engines] == [[], []]
+        assert "can't do" not in server.log()
+        program = {"calls": [{"id": "a", "output": "x", "request": ASK}], "parrot": {"quota": {"cost": 1}}}
+        usage = httpx.post(f"{server.url}/runs", json=program).json()["usage"]
+        assert usage["cost"] == pytest.approx((usage["prompt_tokens"] * 2 + usage["completion_tokens"] * 10) / 1e6)
+
+
+def test_what_an_engine_cannot_do_is_said_at_start_up():
+    with scripted() as server:
+        (engine,) = httpx.get(f"{server.url}/engines").json()["data"]
+        lines = [line for line in server.log().splitlines() if "can't do" in line]
+    assert lines == ["parrot: WARNING: engine scripted-0 can't do preemption, retention: no effect there"]
+    assert engine == {
+        "id": "scripted-0", "object": "engine", "model": "scripted", "up": True,
+        "abilities": ["prefill-ahead"], "without": ["preemption", "retention"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--enable", "retention"], "retention is enabled, and no engine can do it: scripted-0 can do prefill-ahead"),
+        (["--enable", "magic"], "no optimisation 'magic' to enable; there is: "),
+        (["--disable", "magic"], "no optimisation 'magic' to turn off; there is: "),
+        (["--enable", "single-flight", "--no-single-flight"], "single-flight is both enabled and disabled"),
+        (["--config", "/nowhere/parrot.toml"], "/nowhere/parrot.toml: No such file or directory"),
+    ],
+)
+def test_what_cannot_be_had_is_one_line_and_exit_code_2(args, message):
+    ended = run(*args)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith(f"parrot: {message}")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_an_enabled_optimisation_that_an_engine_can_do_starts():
+    with scripted("--enable", "prefill-ahead") as server:
+        assert httpx.get(f"{server.url}/models").status_code == 200
+
+
+def test_prices_of_a_model_that_is_not_served_are_one_line_and_exit_code_2(tmp_path):
+    file = tmp_path / "parrot.toml"
+    file.write_text('[prices."gpt-9"]\nprompt = 1\ncompletion = 1\n')
+    ended = run("--config", str(file))
+    assert (ended.returncode, ended.stderr) == (
+        2, "parrot: prices name the model 'gpt-9'; there is: default, scripted\n"
+    )  # fmt: skip

@@ -1,0 +1,89 @@
+"""The configuration file of `parrot serve`: what the flags say, and what is too long for one."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from semantic_parrot.core.model import Value
+from semantic_parrot.core.usage import Price
+
+Finite = Field(ge=0, allow_inf_nan=False)
+
+
+class ConfigError(ValueError):
+    """What is configured can't be had. The message is one line."""
+
+
+class ServerSection(Value):
+    host: str | None = None
+    port: Annotated[int, Field(ge=0, le=65535)] | None = None
+
+
+class EngineSection(Value):
+    """`model`: a directory, from where the server is started."""
+
+    model: str | None = None
+    engines: Annotated[int, Field(ge=1)] | None = None
+    deterministic: bool | None = None
+    kv_tokens: Annotated[int, Field(ge=1)] | None = None
+    prefix_cache: bool | None = None
+
+
+class SchedulingSection(Value):
+    """`disable`, `enable`: names of optimisations. `tpot_ms`: milliseconds per token that latency calls keep."""
+
+    disable: list[str] = Field(default=[])
+    enable: list[str] = Field(default=[])
+    tpot_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+
+class PriceSection(Value):
+    """Of 10^6 tokens; `cached` ones cost what others do, unless it is said."""
+
+    prompt: Annotated[float, Finite]
+    completion: Annotated[float, Finite]
+    cached: Annotated[float, Finite] | None = None
+
+    def price(self) -> Price:
+        return Price(self.prompt, self.prompt if self.cached is None else self.cached, self.completion)
+
+
+class Config(Value):
+    """`prices` by model, under any name that requests may use for it."""
+
+    server: ServerSection = ServerSection()
+    engine: EngineSection = EngineSection()
+    scheduling: SchedulingSection = SchedulingSection()
+    prices: dict[str, PriceSection] = Field(default={})
+
+
+def read_config(path: Path) -> Config:
+    """Raises ConfigError, in one line that names the file and the place in it."""
+    try:
+        return Config.model_validate(tomllib.loads(path.read_text("utf-8")))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_first_fault(error)}") from None
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = [str(part) for part in fault["loc"]]
+    depth = 2 if place[0] == "prices" else 1
+    section = f"[{place[0]}]" if depth == 1 or len(place) < 2 else f'[prices."{place[1]}"]'
+    key = ".".join(place[depth:])
+    if fault["type"] != "extra_forbidden":
+        return f"{section} {key}: {fault['msg']}" if key else f"{section}: {fault['msg']}"
+    if not key:
+        return f"no section or key {place[0]!r}; there is: {', '.join(Config.model_fields)}"
+    known: Any = PriceSection if depth == 2 else Config.model_fields[place[0]].annotation
+    return f"{section} has no key {key!r}; it may have: {', '.join(known.model_fields)}"

@@ -1,0 +1,45 @@
+"""The options of `parrot serve`, wherever they were set: defaults, the configuration file, flags; the later wins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from semantic_parrot.core.config import Config
+from semantic_parrot.core.usage import Price
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """`model` None: the built-in demo model. `kv_tokens` None: the engine's choice. `disable`, `enable`, `tpot` and
+    `prices` are the Runtime's."""
+
+    model: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8765
+    engines: int = 1
+    deterministic: bool = False
+    kv_tokens: int | None = None
+    prefix_cache: bool = True
+    disable: frozenset[str] = frozenset()
+    enable: frozenset[str] = frozenset()
+    tpot: float | None = None
+    prices: Mapping[str, Price] = field(default_factory=dict)
+    dev: bool = False
+    announce: bool = False
+    exit_with_parent: bool = False
+
+
+def merge(file: Config, flags: Mapping[str, Any], enable: Set[str], disable: Set[str]) -> ServeOptions:
+    """`flags` by field of ServeOptions, None where they were not given; `enable` and `disable` win name by name."""
+    stated = {**dict(file.server), **dict(file.engine), **{k: v for k, v in flags.items() if v is not None}}
+    if stated.get("tpot") is None and file.scheduling.tpot_ms is not None:
+        stated["tpot"] = file.scheduling.tpot_ms / 1e3
+    return replace(
+        ServeOptions(),
+        **{name: value for name, value in stated.items() if value is not None},
+        enable=frozenset({*file.scheduling.enable} - disable | enable),
+        disable=frozenset({*file.scheduling.disable} - enable | disable),
+        prices={name: section.price() for name, section in file.prices.items()},
+    )

@@ -1,0 +1,104 @@
+"""The configuration file: what is wrong with it is one line that names the place."""
+
+import pytest
+
+from semantic_parrot.core.config import Config, ConfigError, read_config
+from semantic_parrot.core.usage import Price
+from semantic_parrot.server.options import ServeOptions, merge
+
+WHOLE = """
+[server]
+host = "0.0.0.0"
+port = 9000
+[engine]
+model = "models/llama"
+engines = 2
+deterministic = true
+kv_tokens = 4096
+prefix_cache = false
+[scheduling]
+disable = ["batch-cap", "preemption"]
+enable = ["retention"]
+tpot_ms = 40
+[prices."llama"]
+prompt = 0.5
+completion = 1.5
+[prices.default]
+prompt = 1
+cached = 0.25
+completion = 2
+"""
+
+
+def read(tmp_path, text):
+    file = tmp_path / "parrot.toml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read_config(file)
+
+
+def test_every_key_reaches_the_options(tmp_path):
+    options = merge(read(tmp_path, WHOLE), {}, set(), set())
+    assert options == ServeOptions(
+        model="models/llama",
+        host="0.0.0.0",
+        port=9000,
+        engines=2,
+        deterministic=True,
+        kv_tokens=4096,
+        prefix_cache=False,
+        disable=frozenset({"batch-cap", "preemption"}),
+        enable=frozenset({"retention"}),
+        tpot=0.04,
+        prices={"llama": Price(0.5, 0.5, 1.5), "default": Price(1, 0.25, 2)},
+    )
+
+
+def test_flags_win_name_by_name(tmp_path):
+    flags = {"port": 1, "deterministic": False, "engines": None, "tpot": 0.1}
+    options = merge(read(tmp_path, WHOLE), flags, {"preemption"}, {"retention", "objectives"})
+    assert (options.port, options.deterministic, options.engines, options.tpot) == (1, False, 2, 0.1)
+    assert options.disable == {"batch-cap", "retention", "objectives"}
+    assert options.enable == {"preemption"}
+
+
+def test_nothing_said_is_the_default(tmp_path):
+    assert merge(read(tmp_path, ""), {"port": None}, set(), set()) == ServeOptions()
+    assert merge(Config(), {}, set(), set()) == ServeOptions()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[server]\nprot = 1", "[server] has no key 'prot'; it may have: host, port"),
+        ("[engine]\nmodels = 1", "[engine] has no key 'models'; it may have: model, engines, deterministic, kv_tokens"),
+        ("[sched]\nx = 1", "no section or key 'sched'; there is: server, engine, scheduling, prices"),
+        ("port = 1", "no section or key 'port'"),
+        ("server = 1", "[server]: "),
+        ('[server]\nport = "x"', "[server] port: Input should be a valid integer"),
+        ("[server]\nport = 70000", "[server] port: Input should be less than or equal to 65535"),
+        ("[engine]\nengines = 0", "[engine] engines: Input should be greater than or equal to 1"),
+        ("[scheduling]\ntpot_ms = 0", "[scheduling] tpot_ms: Input should be greater than 0"),
+        ("[scheduling]\ndisable = [1]", "[scheduling] disable.0: Input should be a valid string"),
+        ("[prices.m]\nprompt = 1", '[prices."m"] completion: Field required'),
+        ("[prices.m]\nprompt = -1\ncompletion = 1", '[prices."m"] prompt: Input should be greater than or equal to 0'),
+        ("[prices.m]\nprompt = inf\ncompletion = 1", '[prices."m"] prompt: Input should be a finite number'),
+        (
+            '[prices."a.b"]\nout = 1\nprompt = 1\ncompletion = 1',
+            "[prices.\"a.b\"] has no key 'out'; it may have: prompt",
+        ),
+        ("[prices]\nm = 1", '[prices."m"]: '),
+        ("[server\n", "not valid TOML: "),
+        (b"\xff", "not UTF-8"),
+    ],
+)
+def test_a_fault_is_one_line_that_names_its_place(tmp_path, text, message):
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, text)
+    said = str(caught.value)
+    assert said.startswith(f"{tmp_path / 'parrot.toml'}: {message}")
+    assert "\n" not in said
+
+
+def test_a_file_that_cannot_be_read(tmp_path):
+    with pytest.raises(ConfigError, match="Is a directory"):
+        read_config(tmp_path)
