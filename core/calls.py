@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Hashable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
 from semantic_parrot.core.analysis import Skeleton, skeleton
 from semantic_parrot.core.config import ConfigError
 from semantic_parrot.core.engines.protocol import UNDIRECTED, Delta, Directions, Done, Engine, ModelInfo, Placed
-from semantic_parrot.core.errors import ParrotError, UnknownModel
+from semantic_parrot.core.errors import UnknownModel
+from semantic_parrot.core.fills import Fills, Key
 from semantic_parrot.core.flight import Flights
 from semantic_parrot.core.hints import Hints
 from semantic_parrot.core.program import Call
@@ -50,6 +51,7 @@ class Calls:
             if name not in self._schedulers:
                 raise ConfigError(f"prices name the model {name!r}; there is: {', '.join(sorted(self._schedulers))}")
             self._prices[self._schedulers[name]] = price
+        self.fills = Fills(self.scheduler)
         self._flights = {scheduler: Flights(scheduler.promote) for scheduler in self.schedulers}
 
     async def close(self) -> None:
@@ -87,7 +89,7 @@ class Calls:
         task = hints.task(prompt, scheduler.decider.estimates, time.monotonic(), objectives=objectives)
 
         def execute(task: Task, payer: Payer) -> Items:
-            return self._execute(request, scheduler, task, payer)
+            return self._execute(request, scheduler, task, payer, hints.call)
 
         if request.sampling.temperature == 0 and self._policy.on("single-flight"):
             key = (hints.tenant, hints.content_key or content_key(body))
@@ -110,12 +112,13 @@ class Calls:
         finally:
             meter.release()
 
-    async def _execute(self, request: ModelRequest, scheduler: Scheduler, task: Task, payer: Payer) -> Items:
+    async def _execute(self, request: ModelRequest, scheduler: Scheduler, task: Task, payer: Payer, call: Key) -> Items:
         placement = await scheduler.acquire(task)
         engine, done, told = scheduler.engines[placement.engine], None, NOTHING
         try:
             self.executed += 1
             payer.began()
+            self.fills.started(call, placement.engine)
             async with aclosing(engine.generate(request, self._directions(placement))) as items:
                 async for item in items:
                     if placement.filled is None:
@@ -128,6 +131,7 @@ class Calls:
                     else:
                         yield item
         finally:
+            self.fills.ended(call)
             scheduler.release(placement, done)
         if done is not None:
             timings = done.timings.model_copy(update={"queued": done.timings.queued + placement.queued})
@@ -136,8 +140,3 @@ class Calls:
 
     def _directions(self, placement: Placement) -> Directions:
         return Directions(placement.rank, placement.cap) if self._policy.on("preemption") else UNDIRECTED
-
-    def prefill(self, key: Hashable, body: Mapping[str, Any] | None) -> None:
-        """Engine.prefill of the one engine, for a body as it came."""
-        with suppress(ParrotError):  # the call itself will say so
-            self._engines[0].prefill(key, None if body is None else parse_request(body, allow_empty=True))

@@ -26,8 +26,9 @@ UNSTATED = "nothing was stated: somebody may be waiting"
 @dataclass(frozen=True, slots=True)
 class Hints:
     """`latest`: latest start (absolute seconds; None: now). `skeleton` and `values`: its prompt, before rendering.
-    `content_key`: of the rendered request, where it is known. `meter` is billed for it. The defaults are those of a
-    call on its own."""
+    `content_key`: of the rendered request, where it is known. `meter` is billed for it. `call`: its session's id and
+    output; `filled`: (engine, characters) that were filled ahead of its prompt. The defaults are those of a call on its
+    own."""
 
     objective: Class = "latency"
     because: str = UNSTATED
@@ -41,6 +42,8 @@ class Hints:
     sharers: int = 0
     shared_with: tuple[str, ...] = ()
     meter: Meter = field(default_factory=lambda: Tally().meter(None))
+    call: tuple[str, str] = ("", "")
+    filled: tuple[int, int] | None = None
 
     def task(self, skeleton: Skeleton, estimates: Estimates, now: float, *, objectives: bool = True) -> Task:
         """The scheduler's view, with what is expected of prompt and answer."""
@@ -59,6 +62,7 @@ class Hints:
             group=self.group if objectives else None,
             prefixes=names,
             held=tuple((name >> 32) * per for name in names),
+            filled=None if self.filled is None else (self.filled[0], self.filled[1] * per),
             site=skeleton.site,
             chars=read,
         )
@@ -108,4 +112,6 @@ def hints_of(session: Session, run: Run, node: Node[Run], key: str, meter: Meter
         sharers=len(sharers),
         shared_with=tuple(other.id for other in producers if other is not None),
         meter=meter,
+        call=(session.id, output),
+        filled=session.ahead.filled(output),
     )

@@ -107,9 +107,9 @@ class Runtime:
         return self.calls.models
 
     def _new_session(self) -> Session:
-        # With several engines there is no telling yet which one will get the request.
-        ahead = self._policy.on("prefill-ahead") and len(self.engines) == 1
-        return Session(self._start, self.calls.plan, self.calls.prefill if ahead else None)
+        able = any("prefill-ahead" in engine.abilities for engine in self.engines)
+        ahead = able and self._policy.on("prefill-ahead")
+        return Session(self._start, self.calls.plan, self.calls.fills if ahead else None)
 
     # Runs.
 

@@ -8,9 +8,10 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from semantic_parrot.core.ahead import Ahead, Prefill
+from semantic_parrot.core.ahead import Ahead
 from semantic_parrot.core.analysis import Analysis, Class, Planned, PrefixUses, Skeleton
 from semantic_parrot.core.errors import Cancelled, NotFound, ParrotError
+from semantic_parrot.core.fills import Fills
 from semantic_parrot.core.graph import Effects, Graph, Variable
 from semantic_parrot.core.instance import Node
 from semantic_parrot.core.program import Body, Call, Options, Program
@@ -23,14 +24,14 @@ Plan = Callable[[Call], tuple[Skeleton, float]]
 
 class Session:
     """Owned by the event loop. `start` makes and registers a run for a program of this session; `plan` says what to
-    expect of a call; `prefill` is the engines'."""
+    expect of a call; `fills`: prompts that engines fill ahead (None: they fill none)."""
 
-    def __init__(self, start: Callable[[Program, Session], Run], plan: Plan, prefill: Prefill | None) -> None:
+    def __init__(self, start: Callable[[Program, Session], Run], plan: Plan, fills: Fills | None) -> None:
         self.id = f"ses_{uuid.uuid4().hex}"
         self.graph: Graph[Run] = Graph()
-        self.ahead = Ahead(self.graph, self.id, prefill)
-        self.runs: set[Run] = set()
         self.analysis = Analysis()
+        self.ahead = Ahead(self.graph, self.analysis, self.id, fills)
+        self.runs: set[Run] = set()
         self.prefixes = PrefixUses()
         self._start = start
         self._plan = plan
@@ -51,6 +52,9 @@ class Session:
         options, now = program.parrot, time.monotonic()
         due = {} if options.deadline_ms is None else dict.fromkeys(program.wanted(), now + options.deadline_ms / 1e3)
         self._tell(effects, {**options.objectives}, due)
+        for name, value in program.inputs.items():
+            if value is None:
+                self.ahead.started(name)
 
     def resolve(self, name: str, value: JSON) -> None:
         """`name` has its value: tell who waits, launch what is ready."""
@@ -72,8 +76,8 @@ class Session:
         if effects.added or stated or due:
             self._analyse(effects.added, stated or {}, due or {})
         for node in effects.ready:
-            self.ahead.over(node.output)
             node.owner.launch(node)
+            self.ahead.over(node.output)
             self.ahead.started(node.output)
         for gone in effects.aborted:
             gone.node.owner.abort(gone)

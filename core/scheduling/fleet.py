@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from semantic_parrot.core.scheduling.costs import DECAY, CostModel
 from semantic_parrot.core.scheduling.state import EngineState
@@ -29,16 +29,20 @@ class Fleet:
         for engine in self.engines:
             self._changed(engine)
 
-    def best(self, task: Task, rank: int, queued: float) -> tuple[EngineState, float] | None:
+    def best(
+        self, task: Task, rank: int, queued: float, among: Mapping[int, EngineState] | None = None
+    ) -> tuple[EngineState, float] | None:
         """(the engine where `task` does least harm, itself included, prompt tokens it expects to find there).
 
-        `queued`: waiting tasks per engine that a cap would keep out.
+        `queued`: waiting tasks per engine that a cap would keep out. `among` these, the first of equal ones (None:
+        those with room).
         """
+        room = (self.roomy if rank else self.first) if among is None else among
         held = self._held(task)
         prompt, output, solo = task.prompt, task.output, task.solo
         best: EngineState | None = None
         least = 0.0
-        for index, engine in (self.roomy if rank else self.first).items():
+        for index, engine in room.items():
             fresh = prompt - held[index] * engine.trust if index in held else prompt
             cost = (engine.wait if rank else engine.wait_first) + engine.fill * fresh
             cost += (engine.emit_solo if solo else engine.emit) * output
@@ -57,6 +61,9 @@ class Fleet:
                 if holders:
                     for index in holders - found.keys():
                         found[index] = min(task.held[i], task.prompt)
+        if task.filled is not None:
+            index, tokens = task.filled
+            found[index] = min(max(tokens, found.get(index, 0.0)), task.prompt)
         return found
 
     def add(self, engine: EngineState, placement: Placement, now: float) -> None:
@@ -71,13 +78,18 @@ class Fleet:
         engine.urgent += 0.0 if placement.rank else placement.filling
         engine.running[task.ticket] = placement
         placement.used = max((engine.prefixes.get(name, 0.0) for name in task.prefixes), default=0.0)
-        for name in task.prefixes:
+        self.hold(engine.index, task.prefixes, now)
+        self._changed(engine)
+
+    def hold(self, index: int, prefixes: Sequence[int], now: float) -> None:
+        """The engine has these, or will soon."""
+        engine = self.engines[index]
+        for name in prefixes:
             engine.prefixes[name] = now
             engine.prefixes.move_to_end(name)
-            self._holders.setdefault(name, set()).add(engine.index)
+            self._holders.setdefault(name, set()).add(index)
         while len(engine.prefixes) > PREFIXES:
             self._forget(engine, next(iter(engine.prefixes)))
-        self._changed(engine)
 
     def filled(self, placement: Placement, now: float) -> None:
         """Its first token has come."""

@@ -63,8 +63,8 @@ class Task:
     """One call, ready to run. Set by its maker; `ticket`, `arrived`, `state`, `stale` and `charged` by the scheduler.
 
     `prompt`, `output`: expected tokens. `latest`: latest start (absolute seconds). `prefixes`: names of the prompt's
-    prefixes, shortest first, with their expected tokens in `held`. `weight`: share of the tenant. `cohort`: tasks that
-    may be placed together only if theirs is equal.
+    prefixes, shortest first, with their expected tokens in `held`. `filled`: (engine, tokens of this very prompt that
+    were filled ahead there).
     """
 
     objective: Class = "latency"
@@ -77,6 +77,7 @@ class Task:
     group: Hashable | None = None
     prefixes: tuple[int, ...] = ()
     held: tuple[float, ...] = ()
+    filled: tuple[int, float] | None = None
     site: int = 0
     chars: int = 0
     ticket: int = 0

@@ -6,10 +6,13 @@ import pytest
 from scripted import ScriptedEngine, answer, text_of
 
 from semantic_parrot.core import ahead
+from semantic_parrot.core.engines.protocol import Delta
 from semantic_parrot.core.program import parse_program
 from semantic_parrot.core.request import UNKNOWN, parse_request
 from semantic_parrot.core.runtime import Runtime
 from semantic_parrot.core.wire import render, template
+
+GO_ON = "Go on with the harbour master's report, given "
 
 
 def request(*parts):
@@ -21,7 +24,7 @@ def program(calls, **inputs):
     return parse_program({"calls": listed, "inputs": inputs})
 
 
-CHAIN = {"a": ("Begin ", ("doc",)), "b": ("Go on, given ", ("doc",), ": ", ("a",), " (and ", ("c",), ")"), "c": ("C",)}
+CHAIN = {"a": ("Begin ", ("doc",)), "b": (GO_ON, ("doc",), ": ", ("a",), " (and ", ("c",), ")"), "c": ("C",)}
 
 
 @pytest.fixture
@@ -29,40 +32,64 @@ async def engine():
     return ScriptedEngine(gate=asyncio.Event())
 
 
-async def run(engine, **options):
-    runtime = Runtime([engine], **options)
+async def started(*engines, **options):
+    runtime = Runtime(engines, **options)
     await runtime.start()
-    started = runtime.submit(program(CHAIN, doc="x"))
+    return runtime
+
+
+async def run(engine, **options):
+    runtime = await started(engine, **options)
+    run = runtime.submit(program(CHAIN, doc="x"))
     await engine.until(running=2)
+    if not options:
+        await engine.until_asked(1)
     engine._gate.set()
-    await started.wait()
+    await run.wait()
     await runtime.close()
-    return started
+    return run
 
 
 def texts(engine, key):
     return [None if r is None else text_of(r) for k, r in engine.prefills if k[1] == key]
 
 
+def first_word(prompt):
+    return answer(parse_request(render(request(prompt), {}))).partition(" ")[0]
+
+
 async def test_a_beginning_is_filled_at_once_and_taken_back_when_the_call_starts(engine):
     await run(engine)
-    assert texts(engine, "b") == [f"user: Go on, given x: {UNKNOWN} (and {UNKNOWN})", None]
+    text, taken_back = texts(engine, "b")
+    before, between, _ = text.split(UNKNOWN)
+    assert before in (f"user: {GO_ON}x: ", f"user: {GO_ON}x: {first_word('Begin x')}")
+    assert between in (" (and ", f" (and {first_word('C')}")
+    assert taken_back is None
     assert texts(engine, "a") == texts(engine, "c") == []
 
 
-async def test_it_grows_with_its_producers_text(engine, monkeypatch):
+class Patient(ScriptedEngine):
+    """Says no further word of its first call before more is to be filled ahead."""
+
+    async def generate(self, request, directions):
+        said = 0
+        async for item in super().generate(request, directions):
+            yield item
+            said += isinstance(item, Delta)
+            if text_of(request) == "user: Begin x" and isinstance(item, Delta):
+                await self.until_asked(said)
+
+
+async def test_it_grows_with_its_producers_text(monkeypatch):
     monkeypatch.setattr(ahead, "EVERY", 5)
-    await run(engine)
-    first, other = (answer(parse_request(render(request(prompt), {}))) for prompt in ("Begin x", "C"))
-    whole = f"{first} (and {other})"
-    seen = texts(engine, "b")
-    assert seen[-1] is None
-    known = [text.removeprefix("user: Go on, given x: ").partition(UNKNOWN)[0] for text in seen[:-1]]
-    assert known[0] == ""
-    assert len(known) > 1
-    assert all(whole.startswith(text) for text in known)
-    assert sorted(known, key=len) == known
-    assert len(known[-1]) >= 5
+    engine = Patient()
+    runtime = await started(engine)
+    await runtime.submit(program({k: CHAIN[k] for k in "ab"} | {"b": (GO_ON, ("a",), "!")}, doc="x")).wait()
+    await runtime.close()
+    whole = answer(parse_request(render(request("Begin x"), {})))
+    words = whole.split(" ")
+    begun = [f"user: {GO_ON}{' '.join(words[:n])}{UNKNOWN}!" for n in (1, 2, 3)]
+    assert texts(engine, "b") == [*begun, None]
 
 
 async def test_off_tells_nothing_and_changes_nothing(engine):
@@ -73,10 +100,82 @@ async def test_off_tells_nothing_and_changes_nothing(engine):
     assert on.outputs() == off.outputs()
 
 
+async def test_an_engine_that_cannot_is_not_asked(engine):
+    engine.abilities = frozenset()
+    await run(engine, session_idle=60)
+    assert engine.prefills == []
+
+
 async def test_a_cancelled_run_takes_back_what_it_asked_for(engine):
-    runtime = Runtime([engine])
-    await runtime.start()
-    started = runtime.submit(program(CHAIN, doc="x"))
-    started.cancel()
+    runtime = await started(engine)
+    run = runtime.submit(program(CHAIN, doc="x"))
+    await engine.until_asked(1)
+    run.cancel()
     assert texts(engine, "b")[-1] is None
+    await runtime.close()
+
+
+def deep(length, system="Call {} has a system prompt of its own, and it is long. "):
+    return {
+        f"v{i}": (system.format(i), *([(f"v{i - 1}",)] if i else []), " Go on.")  #
+        for i in range(length)
+    }
+
+
+async def test_constants_of_later_calls_are_filled_nearest_first_and_within_bounds(engine, monkeypatch):
+    monkeypatch.setattr(ahead, "WARM", 3)
+    runtime = await started(engine)
+    run = runtime.submit(program(deep(12)))
+    await engine.until_asked(4)
+    assert [key[1] for key, r in engine.prefills if r is not None] == ["v1", "v2", "v3", "v4"]
+    engine._gate.set()
+    await run.wait()
+    filling, asked = set(), []
+    for key, r in engine.prefills:
+        filling = filling | {key} if r is not None else filling - {key}
+        asked += [key] if r is not None else []
+        assert len(filling) <= 4  # three, and the one whose producer runs
+    assert not filling
+    assert len(asked) == len(set(asked))
+    await runtime.close()
+
+
+async def test_nothing_is_filled_too_far_ahead(engine, monkeypatch):
+    monkeypatch.setattr(ahead, "REACH", 2)
+    runtime = await started(engine)
+    run = runtime.submit(program(deep(6)))
+    await engine.until_asked(2)
+    other = runtime.submit(program({"a": ("Begin",), "b": (GO_ON, ("a",))}))
+    await engine.until_asked(3)  # later than any third one of the first would have been
+    assert [key[1] for key, r in engine.prefills if r is not None] == ["v1", "v2", "b"]
+    engine._gate.set()
+    await asyncio.gather(run.wait(), other.wait())
+    await runtime.close()
+
+
+async def test_what_begins_alike_is_filled_once(engine):
+    runtime = await started(engine)
+    calls = {"a": ("Begin",)}
+    calls |= {f"b{i}": (GO_ON, ("a",), f" and end with {i}") for i in range(20)}
+    calls |= {f"c{i}": (GO_ON, (f"b{i}",)) for i in range(20)}
+    run = runtime.submit(program(calls))
+    await engine.until_asked(1)
+    engine._gate.set()
+    await run.wait()
+    (asked,) = [text_of(r) for _, r in engine.prefills if r is not None]
+    assert asked.startswith(f"user: {GO_ON}{first_word('Begin')}{UNKNOWN}")
+    await runtime.close()
+
+
+async def test_a_program_that_waits_for_an_input_is_warmed_up_too(engine):
+    runtime = await started(engine)
+    session = runtime.sessions.open()
+    body = {"calls": [{"id": "a", "output": "a", "request": request(GO_ON, ("later",))}], "inputs": {"later": None}}
+    run = runtime.submit(parse_program({**body, "parrot": {"session": session.id}}))
+    await engine.until_asked(1)
+    assert texts(engine, "a") == [f"user: {GO_ON}{UNKNOWN}"]
+    engine._gate.set()
+    session.set("later", "now")
+    await run.wait()
+    assert texts(engine, "a")[-1] is None
     await runtime.close()

@@ -35,11 +35,12 @@ class ScriptedEngine:
         self,
         names: tuple[str, ...] = ("scripted", "default"),
         *,
+        name: str = "scripted-0",
         window: int = 64,
         gate: asyncio.Event | None = None,
         fail: Callable[[ModelRequest], ParrotError | None] = lambda _: None,
     ) -> None:
-        self.name = "scripted-0"
+        self.name = name
         self.abilities: frozenset[Ability] = frozenset(("prefill-ahead",))
         self.window = window
         self.model = ModelInfo(names, 4096)
@@ -60,12 +61,20 @@ class ScriptedEngine:
 
     def _count(self, change: int) -> None:
         self.running += change
+        self._tell()
+
+    def _tell(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
     async def until(self, running: int) -> None:
         """Wait until exactly `running` requests are in the engine."""
         while self.running != running:
+            await self._changed.wait()
+
+    async def until_asked(self, prefills: int) -> None:
+        """Wait until `prefills` prompts or more are to be filled ahead."""
+        while sum(request is not None for _, request in self.prefills) < prefills:
             await self._changed.wait()
 
     async def generate(
@@ -101,6 +110,7 @@ class ScriptedEngine:
 
     def prefill(self, key: Hashable, request: ModelRequest | None) -> None:
         self.prefills.append((key, request))
+        self._tell()
 
     async def tokenize(self, content: str | tuple[Message, ...]) -> list[int]:
         text = content if isinstance(content, str) else " ".join(m.content for m in content)

@@ -1,0 +1,121 @@
+"""Which engine fills a prompt ahead: where the call will probably go, so that it goes there."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from semantic_parrot.core.analysis import Skeleton
+from semantic_parrot.core.engines.protocol import Engine
+from semantic_parrot.core.errors import ParrotError
+from semantic_parrot.core.request import parse_request
+from semantic_parrot.core.scheduler import Scheduler
+from semantic_parrot.core.scheduling import Task
+
+#: Prompts that one engine is asked to fill at the same time; those that wait for more get none.
+MOST = 32
+
+#: A call: its session's id and its output.
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What is known of a prompt: `body` is the request with UNKNOWN for the rest, `chars` come before that, `names` are
+    the prefixes among them. `producer` makes what comes next."""
+
+    body: Mapping[str, Any]
+    skeleton: Skeleton
+    chars: int
+    names: tuple[int, ...]
+    producer: Key
+
+
+@dataclass(slots=True, eq=False)
+class _Fill:
+    scheduler: Scheduler
+    index: int
+    chars: int
+
+    @property
+    def engine(self) -> Engine:
+        return self.scheduler.engines[self.index]
+
+
+class Fills:
+    """The prompts that engines fill ahead, and where calls run. Owned by the event loop; `scheduler` of a model."""
+
+    def __init__(self, scheduler: Callable[[str], Scheduler]) -> None:
+        self._scheduler = scheduler
+        self._fills: dict[Key, _Fill] = {}
+        self._counts: Counter[Engine] = Counter()
+        self._running: dict[Key, int] = {}
+
+    def fill(self, key: Key, beginning: Beginning) -> bool:
+        """Fill the beginning of call `key`, on the engine chosen at its first one. False: nothing is to be done, or
+        there is nobody to do it."""
+        scheduler = self._scheduler(beginning.body["model"])
+        fill = self._fills.get(key)
+        if fill is not None and not fill.engine.healthy:  # what it had is lost
+            self.drop(key)
+            fill = None
+        with suppress(ParrotError):  # the call itself will say so
+            request = parse_request(beginning.body, allow_empty=True)
+            if fill is None:
+                index = self._choose(scheduler, beginning)
+                if index is None:
+                    return False
+                fill = self._fills[key] = _Fill(scheduler, index, 0)
+                self._counts[fill.engine] += 1
+            fill.chars = beginning.chars
+            fill.engine.prefill(key, request)
+            scheduler.decider.fleet.hold(fill.index, beginning.names, time.monotonic())
+            return True
+        return False
+
+    def drop(self, key: Key) -> None:
+        """The call starts, or never will: what is filled by now stays as long as there is room."""
+        fill = self._fills.pop(key, None)
+        if fill is not None:
+            self._counts[fill.engine] -= 1
+            fill.engine.prefill(key, None)
+
+    def filled(self, key: Key) -> tuple[int, int] | None:
+        """(engine, characters of the prompt of call `key` that it was asked to fill)."""
+        fill = self._fills.get(key)
+        return None if fill is None else (fill.index, fill.chars)
+
+    def started(self, call: Key, engine: int) -> None:
+        self._running[call] = engine
+
+    def ended(self, call: Key) -> None:
+        self._running.pop(call, None)
+
+    def _choose(self, scheduler: Scheduler, beginning: Beginning) -> int | None:
+        """Where the call would go now; of equal engines its producer's. None: where it goes has the prefix already, or
+        no engine can do more."""
+        fleet, estimates = scheduler.decider.fleet, scheduler.decider.estimates
+        able = {
+            state.index: state
+            for state, engine in zip(fleet.engines, scheduler.engines, strict=True)
+            if "prefill-ahead" in engine.abilities and engine.healthy and self._counts[engine] < MOST
+        }
+        able = {index: state for index, state in able.items() if index in fleet.first} or able
+        near = self._running.get(beginning.producer)
+        if near in able:
+            able = {near: able.pop(near), **able}
+        per, chars = estimates.per_character, max(beginning.chars, beginning.skeleton.constant)
+        task = Task(
+            prompt=chars * per,
+            output=estimates.output(beginning.skeleton),
+            prefixes=beginning.names,
+            held=tuple((name >> 32) * per for name in beginning.names),
+        )
+        best = fleet.best(task, 0, 0.0, among=able)
+        if best is None or any(name >> 32 == beginning.chars for name in best[0].prefixes.keys() & beginning.names):
+            return None
+        return best[0].index
