@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from semantic_parrot.core.engine import attention
+from semantic_parrot.core.engine.checkpoint import DTYPES, read_config, read_weights
 from semantic_parrot.core.engine.families import TESTED
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockPool, PagedCache, bytes_per_token
 from semantic_parrot.core.engine.loop import EngineLoop
@@ -36,23 +37,25 @@ def load(options: Options) -> tuple[EngineLoop, int]:
     device = torch.device(_device(options.device))
     with _quiet(), _refusing(path):
         config, tokenizer = _describe(path)
-        model = _weights(path, config, _dtype(options, config, device)).to(device).eval()
+        dtype = _dtype(options, config, read_weights(path), device)
+        model = _weights(path, config, dtype).to(device).eval()
+        _fits(path, tokenizer, model)
         layers = probe(model, _long_after(config))
         _judge(model, config, options)
     shapes = [layers[index] for index in sorted(layers)]
     # Keys and values in fp32 on a CPU: its attention kernels are slow in anything less.
-    dtype = torch.float32 if device.type == "cpu" else model.dtype
+    kept = torch.float32 if device.type == "cpu" else model.dtype
     context = int(getattr(config, "max_position_embeddings", None) or 4096)
     tokens = options.kv_tokens
     if tokens is None:
-        tokens = min(kv_budget(device) // bytes_per_token(shapes, dtype), _CONTEXTS * context)
+        tokens = min(kv_budget(device) // bytes_per_token(shapes, kept), _CONTEXTS * context)
     blocks = max(tokens // BLOCK_SIZE, 1)
     context = min(context, blocks * BLOCK_SIZE)
     pool = BlockPool(blocks)
     tree = PrefixTree(pool) if options.prefix_cache else None
     long_after = _long_after(config)
     planner = Planner(pool, tree, budget=options.chunk, max_batch=options.max_batch, long_after=long_after)
-    cache = PagedCache.allocate(shapes, blocks, dtype, device)
+    cache = PagedCache.allocate(shapes, blocks, kept, device)
     order = {layer: n for n, layer in enumerate(sorted(layers))}
     runner = Runner(model, cache, order, deterministic=options.deterministic, long_after=long_after)
     eos = _eos(model, tokenizer)
@@ -64,11 +67,8 @@ def _describe(path: Path) -> tuple[Any, Any]:
     """The model's text configuration and its tokenizer."""
     from transformers import AutoConfig, AutoTokenizer
 
-    if not path.is_dir():
-        raise ModelLoadError(f"{path} is not a directory")
-    if not (path / "config.json").is_file():
-        raise ModelLoadError(f"{path} has no config.json")
-    whole = AutoConfig.from_pretrained(path, local_files_only=True)
+    read_config(path)
+    whole = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     if whole.is_encoder_decoder:
         raise ModelLoadError(f"{path}: {whole.model_type} is an encoder-decoder; only decoder-only models are served")
     config = whole.get_text_config()
@@ -77,29 +77,40 @@ def _describe(path: Path) -> tuple[Any, Any]:
         raise ModelLoadError(f"{path}: {config.model_type} has layers of a kind not served: {', '.join(sorted(kinds))}")
     if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         raise ModelLoadError(f"{path} has no tokenizer")
-    return config, AutoTokenizer.from_pretrained(path, local_files_only=True)
+    return config, AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
 
 
 def _weights(path: Path, config: Any, dtype: torch.dtype) -> Any:
     from transformers import AutoModelForCausalLM
 
-    if not any(path.glob("*.safetensors")) and not any(path.glob("*.bin")):
-        raise ModelLoadError(f"{path} has no weights")
     attention.register()
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, attn_implementation=attention.NAME, local_files_only=True, output_loading_info=True
-        )
+            path, dtype=dtype, attn_implementation=attention.NAME, output_loading_info=True,
+            local_files_only=True, trust_remote_code=False, use_safetensors=True, ignore_mismatched_sizes=True,
+        )  # fmt: skip
     except ValueError as error:
         if "attn_implementation" in str(error) or "AutoModelForCausalLM" in str(error):
             raise ModelLoadError(f"{path}: the architecture {config.model_type} is not served") from error
         raise
-    if missing := sorted({*info["missing_keys"], *(key[0] for key in info["mismatched_keys"])}):
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise ModelLoadError(f"{path} lacks weights: {missing[0]}{more}")
+    misshaped = {f"{name}: {list(has)} instead of {list(wants)}" for name, has, wants in info["mismatched_keys"]}
+    for what, names in (
+        ("lacks weights", info["missing_keys"]),
+        ("has weights of another shape", misshaped),
+        ("has weights that the model does not know", info["unexpected_keys"]),
+    ):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise ModelLoadError(f"{path} {what}: {min(names)}{more}")
     if not type(model)._supports_attention_backend:
         raise ModelLoadError(f"{path}: {config.model_type} does not let its attention be replaced")
     return model
+
+
+def _fits(path: Path, tokenizer: Any, model: Any) -> None:
+    tokens, rows = max(tokenizer.get_vocab().values()) + 1, model.get_input_embeddings().weight.shape[0]
+    if tokens > rows:
+        raise ModelLoadError(f"{path}: the tokenizer has {tokens} tokens, and the model embeds {rows}")
 
 
 def _judge(model: Any, config: Any, options: Options) -> None:
@@ -116,7 +127,8 @@ def _judge(model: Any, config: Any, options: Options) -> None:
 
 def _eos(model: Any, tokenizer: Any) -> set[int]:
     found: set[int] = set()
-    for eos in (model.generation_config.eos_token_id, model.config.eos_token_id, tokenizer.eos_token_id):
+    config = model.config.get_text_config()
+    for eos in (model.generation_config.eos_token_id, config.eos_token_id, tokenizer.eos_token_id):
         found |= set(eos) if isinstance(eos, list) else {eos} if eos is not None else set()
     return found
 
@@ -135,13 +147,16 @@ def _device(name: str) -> str:
     return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _dtype(options: Options, config: Any, device: torch.device) -> torch.dtype:
+def _dtype(options: Options, config: Any, weights: str, device: torch.device) -> torch.dtype:
+    """`auto`: as config.json says, or else as most `weights` are stored."""
     if options.dtype != "auto":
-        dtype = getattr(torch, options.dtype, None)
-        if not isinstance(dtype, torch.dtype):
-            raise ModelLoadError(f"there is no dtype {options.dtype}")
-        return dtype
-    stored = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
+        if options.dtype not in DTYPES:
+            raise ModelLoadError(f"there is no dtype {options.dtype}: it is auto or one of {', '.join(DTYPES)}")
+        chosen: torch.dtype = getattr(torch, options.dtype)
+        return chosen
+    stored = config.dtype if isinstance(config.dtype, torch.dtype) else getattr(torch, weights)
+    if stored == torch.float64:
+        stored = torch.float32
     # fp16 products are slow on a CPU; and bit-identical logits are only promised in fp32.
     exact = device.type == "cpu" and (options.deterministic or stored == torch.float16)
     return torch.float32 if exact else stored

@@ -1,13 +1,10 @@
-"""What can't be served is refused in one line that says why."""
+"""Architectures: those that can't be served are refused in one line that says why; the size of the cache."""
 
 from __future__ import annotations
 
-import json
-import shutil
-
 import pytest
 import torch
-from tiny_models import CONTEXT, make_model, make_tokenizer
+from tiny_models import CONTEXT, make_tokenizer
 
 from semantic_parrot.core.engine.loader import load
 from semantic_parrot.core.engine.messages import Options
@@ -21,57 +18,6 @@ def refused(path) -> str:
     assert "\n" not in line
     assert str(path) in line
     return line
-
-
-@pytest.fixture
-def copy(tiny, tmp_path):
-    return shutil.copytree(tiny("llama"), tmp_path / "copy")
-
-
-def test_missing(tmp_path):
-    assert "not a directory" in refused(tmp_path / "nowhere")
-    assert "no config.json" in refused(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("name", "line"),
-    [("config.json", "no config.json"), ("model.safetensors", "no weights"), ("tokenizer.json", "no tokenizer")],
-)
-def test_a_file_is_missing(copy, name, line):
-    (copy / name).unlink()
-    assert line in refused(copy)
-
-
-def test_truncated_weights(copy):
-    weights = copy / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1000])
-    assert "can't be loaded" in refused(copy)
-
-
-@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
-def test_cut_short(copy, name):
-    (copy / name).write_bytes((copy / name).read_bytes()[:60])
-    refused(copy)
-
-
-def test_lacking_weights(copy):
-    from safetensors.torch import load_file, save_file
-
-    weights = load_file(copy / "model.safetensors")
-    del weights["model.layers.1.mlp.up_proj.weight"]
-    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
-    assert "lacks weights: model.layers.1.mlp.up_proj.weight" in refused(copy)
-
-
-def test_weights_of_another_shape(copy):
-    config = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps({**config, "intermediate_size": 96}))
-    refused(copy)
-
-
-def test_unknown_architecture(copy):
-    (copy / "config.json").write_text('{"model_type": "abacus", "architectures": ["AbacusForCausalLM"]}')
-    assert "abacus" in refused(copy)
 
 
 SMALL = {"vocab_size": 400, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
@@ -150,6 +96,30 @@ def test_architectures_we_have_not_named_are_served(tmp_path, bench, ask, config
         torch.testing.assert_close(b.logits(id), logits, atol=2e-3, rtol=1e-3)
 
 
+def test_the_text_part_of_a_multimodal_checkpoint(tmp_path, bench, ask):
+    import transformers
+
+    torch.manual_seed(0)
+    text = {**SMALL, **HEADS, "max_position_embeddings": 256, "sliding_window": 8, "eos_token_id": 2}
+    vision = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.Gemma3Config(
+        text_config=text,
+        vision_config={**vision, "image_size": 28, "patch_size": 14},
+        mm_tokens_per_image=4,
+        image_token_index=5,
+        boi_token_index=6,
+        eoi_token_index=7,
+    )
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    model.save_pretrained(tmp_path)
+    make_tokenizer().save_pretrained(tmp_path)
+    b = bench(tmp_path, chunk=9)
+    b.run(ask("The harbour master wrote down each ship", 6))
+    with torch.no_grad():
+        logits = model(torch.tensor([b.tokens(1)])).logits[0, -7:-1]
+    torch.testing.assert_close(b.logits(1), logits, atol=2e-3, rtol=1e-3)
+
+
 def test_context_is_bounded_by_the_cache(tiny):
     assert load(Options(str(tiny("llama")), kv_tokens=256))[1] == 256
     assert load(Options(str(tiny("llama")), kv_tokens=1 << 14))[1] == CONTEXT
@@ -158,15 +128,6 @@ def test_context_is_bounded_by_the_cache(tiny):
 def test_default_size_of_the_cache(tiny):
     loop, _ = load(Options(str(tiny("llama"))))
     assert loop.stats().kv_blocks_total == 64 * CONTEXT // 16
-
-
-def test_bf16_weights(tmp_path, bench, ask):
-    """Served as they are stored; fp32 where exactness was asked for."""
-    path = make_model("llama", tmp_path / "bf16", dtype="bfloat16")
-    for deterministic, dtype in ((False, torch.bfloat16), (True, torch.float32)):
-        b = bench(path, deterministic=deterministic)
-        assert b.recorded.runner._model.dtype == dtype
-        assert b.run(ask("The quay", 8))[0].usage.completion == 8
 
 
 def test_experts_in_deterministic_mode(tiny):
