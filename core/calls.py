@@ -135,8 +135,22 @@ class Calls:
             scheduler.release(placement, done)
         if done is not None:
             timings = done.timings.model_copy(update={"queued": done.timings.queued + placement.queued})
-            placed = Placed(engine.name, placement.why, placement.cached, placement.seconds)
-            yield replace(done, timings=timings, placed=placed)
+            yield replace(done, timings=timings, placed=_placed(placement, engine, len(scheduler.engines)))
 
     def _directions(self, placement: Placement) -> Directions:
         return Directions(placement.rank, placement.cap) if self._policy.on("preemption") else UNDIRECTED
+
+
+def _placed(placement: Placement, engine: Engine, engines: int) -> Placed:
+    task = placement.task
+    return Placed(
+        engine.name,
+        placement.why,
+        placement.cached,
+        placement.seconds,
+        prompt=task.prompt,
+        output=task.output,
+        room=placement.room,
+        engines=engines,
+        together=placement.together,
+    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from semantic_parrot.core.analysis import Class, Group, Skeleton, boundaries
+from semantic_parrot.core.analysis import Class, Group, Skeleton, Step, boundaries
 from semantic_parrot.core.engines.protocol import Done
 from semantic_parrot.core.events import Prefix, Schedule
 from semantic_parrot.core.scheduling import Estimates, Task
@@ -25,10 +25,10 @@ UNSTATED = "nothing was stated: somebody may be waiting"
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """`latest`: latest start (absolute seconds; None: now). `skeleton` and `values`: its prompt, before rendering.
-    `content_key`: of the rendered request, where it is known. `meter` is billed for it. `call`: its session's id and
-    output; `filled`: (engine, characters) that were filled ahead of its prompt. The defaults are those of a call on its
-    own."""
+    """`latest`: latest start (absolute seconds; None: now). `skeleton` and `values`: its prompt, before rendering;
+    `prefixes`: their names, where they are known. `content_key`: of the rendered request, where it is known. `meter`
+    is billed for it. `call`: its session's id and output; `filled`: (engine, characters) that were filled ahead of its
+    prompt. The defaults are those of a call on its own."""
 
     objective: Class = "latency"
     because: str = UNSTATED
@@ -38,6 +38,7 @@ class Hints:
     group: Group | None = None
     skeleton: Skeleton | None = None
     values: Mapping[str, str] = field(default_factory=dict)
+    prefixes: tuple[int, ...] | None = None
     content_key: str | None = None
     sharers: int = 0
     shared_with: tuple[str, ...] = ()
@@ -48,7 +49,7 @@ class Hints:
     def task(self, skeleton: Skeleton, estimates: Estimates, now: float, *, objectives: bool = True) -> Task:
         """The scheduler's view, with what is expected of prompt and answer."""
         per, costs = estimates.per_character, estimates.costs
-        names = boundaries(skeleton.pieces, self.values.__getitem__)
+        names = boundaries(skeleton.pieces, self.values.__getitem__) if self.prefixes is None else self.prefixes
         read = sum(len(p) if isinstance(p, str) else len(self.values[p.name]) for p in skeleton.pieces)
         output = estimates.output(skeleton)
         return Task(
@@ -86,6 +87,13 @@ class Hints:
         )
 
 
+def because(step: Step) -> str:
+    """Why the call of `step` has its objective."""
+    if step.cause is None:
+        return UNSTATED
+    return f"stated for {step.cause!r}" + ("" if step.cause == step.planned.output else ", which needs this call")
+
+
 #: Sharers of a prefix that are named.
 NAMED = 8
 
@@ -94,20 +102,21 @@ def hints_of(session: Session, run: Run, node: Node[Run], key: str, meter: Meter
     """Of `node`, an open call of `run` that is ready; `key`: the content key of its rendered request."""
     output = node.output
     step = session.analysis.step(output)
-    because = UNSTATED
-    if step.cause is not None:
-        because = f"stated for {step.cause!r}" + ("" if step.cause == output else ", which needs this call")
+    prompt = step.planned.skeleton
+    assert prompt is not None
+    texts = {name: as_text(value) for name, value in session.graph.inputs(node).items()}
     _, sharers = session.prefixes.shared(output)
     named = islice((name for name in sharers if name != output), NAMED)
     producers = (session.graph.variables[name].producer for name in named)
     return Hints(
         objective=step.objective,
-        because=because,
+        because=because(step),
         priority=run.program.parrot.priority,
         latest=step.latest,
         group=step.group,
-        skeleton=step.planned.skeleton,
-        values={name: as_text(value) for name, value in session.graph.inputs(node).items()},
+        skeleton=prompt,
+        values=texts,
+        prefixes=boundaries(prompt.pieces, texts.__getitem__),
         content_key=key,
         sharers=len(sharers),
         shared_with=tuple(other.id for other in producers if other is not None),

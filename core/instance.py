@@ -30,11 +30,13 @@ class Growth:
 @dataclass(frozen=True, slots=True)
 class Scope:
     """Where the names of a body lie. `names`: variables of the session by local name, where they differ. `prefix` of
-    the ids in it. `site`: the id of the program's own node that it comes from, or None in the program itself."""
+    the ids in it. `site`: the id of the program's own node that it comes from, and `after`: the variable that the
+    innermost map or branch went by; None in the program itself."""
 
     names: Mapping[str, str] = field(default_factory=dict)
     prefix: str = ""
     site: str | None = None
+    after: str | None = None
     growth: Growth = field(default_factory=Growth)
 
     def variable(self, name: str) -> str:
@@ -139,7 +141,8 @@ def _grow(node: Node[Owner], count: int, value: JSON) -> None:
 
 def _scope(node: Node[Owner], label: str, local: set[str]) -> Scope:
     own = {name: f"{node.output}[{label}].{name}" for name in local}
-    return Scope({**node.scope.names, **own}, f"{node.id}[{label}].", node.site, node.scope.growth)
+    (after,) = node.reads.values()
+    return Scope({**node.scope.names, **own}, f"{node.id}[{label}].", node.site, after, node.scope.growth)
 
 
 def _collect(node: Node[Owner], results: tuple[str, ...], many: bool) -> Node[Owner]:

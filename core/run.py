@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 from semantic_parrot.core import events
 from semantic_parrot.core.engines.protocol import Delta, Done
 from semantic_parrot.core.errors import Cancelled, DeadlineExceeded, InternalError, ParrotError
-from semantic_parrot.core.events import Event, Status
+from semantic_parrot.core.events import Event, RunUsage, Status
 from semantic_parrot.core.graph import Aborted
 from semantic_parrot.core.hints import Hints, hints_of
 from semantic_parrot.core.instance import Node
 from semantic_parrot.core.log import Log
 from semantic_parrot.core.program import Call, Program
 from semantic_parrot.core.response import completion
+from semantic_parrot.core.trace import Trace
 from semantic_parrot.core.usage import Price, Tally
 from semantic_parrot.core.value import JSON
 from semantic_parrot.core.wire import content_key, render
@@ -62,6 +63,7 @@ class Run:
         self.program = program
         self.session = session
         self.status: Status = "queued"
+        self.trace = Trace(self.id)
         self._started = time.monotonic()
         self._execute = execute
         self._price = price
@@ -88,6 +90,8 @@ class Run:
         body = render(node.spec.request, self.session.graph.inputs(node))
         key, at = content_key(body), time.monotonic() - self._started
         hints = hints_of(self.session, self, node, key, self._tally.meter(self._price(body["model"])))
+        self.trace.launched(node, hints, self.session.analysis.step(node.output), at)
+        self.session.sharing.join(self.id, node.id, hints.prefixes or ())
         ready = Ready(node.id, node.output, node.site, body, key, at, hints)
         self.status = "running"
         self._emit(events.CallReady(id=ready.id, content_key=ready.key))
@@ -99,11 +103,13 @@ class Run:
         """A node of this run will never be ready."""
         node = aborted.node
         if self._open.pop(node.output, None) is not None and isinstance(node.spec, Call):
+            self.trace.aborted(node, self.session.analysis.find(node.output), aborted.error.message)
             self._emit(events.CallAborted(id=node.id, reason=aborted.error.message))
 
     def settled(self, node: Node[Run]) -> None:
         """The output of `node` has its value or its error; a call stays open until its last event is told."""
         if not isinstance(node.spec, Call):
+            self.trace.linked(node)
             self._open.pop(node.output, None)
 
     def maybe_finish(self) -> None:
@@ -121,6 +127,7 @@ class Run:
                     if isinstance(item, Done):
                         self._succeed(ready, item)
                     else:
+                        self.trace.spoke(ready.output)
                         self.session.ahead.grew(ready.output, item.text)
                         if streams:
                             self._emit(events.VariableDelta(id=ready.id, variable=ready.output, text=item.text))
@@ -137,6 +144,7 @@ class Run:
         response = completion(ready.body, done, id=f"chatcmpl-{uuid.uuid4().hex}", created=int(time.time()))
         timings = done.timings.model_copy(update={"ready": ready.at})
         schedule = ready.hints.explain(done)
+        self.trace.finished(ready.output, done, timings)
         # Consumers first: whoever sees this call finished knows already what follows from it.
         self.session.resolve(ready.output, done.text)
         end = events.CallFinished(
@@ -145,6 +153,7 @@ class Run:
         self._settle(ready, end)
 
     def _fail(self, ready: Ready, error: ParrotError) -> None:
+        self.trace.failed(ready.output, error.message)
         self.session.fail(ready.output, error)
         body = error.body()
         self._settle(ready, events.CallFailed(id=ready.id, content_key=ready.key, status=error.status, body=body))
@@ -175,6 +184,9 @@ class Run:
             task.cancel()
         self.status = status  # so that what follows does not end the run before all is told
         gone, self._open = self._open, {}
+        for node in gone.values():  # first of all, as long as their plan is known
+            if isinstance(node.spec, Call):
+                self.trace.aborted(node, self.session.analysis.find(node.output), error(node.output).message)
         for node in gone.values():
             if not self.session.graph.variables[node.output].settled:
                 self.session.fail(node.output, error(node.output))
@@ -188,10 +200,10 @@ class Run:
     def _finish(self, status: Status) -> None:
         self.status = status
         self._tally.closed = True
+        usage = self._tally.report()
+        self.trace.ended(status, usage)
         self._emit(
-            events.RunFinished(
-                id=self.id, status=status, outputs=self.outputs(), errors=self.errors(), usage=self._tally.report()
-            )
+            events.RunFinished(id=self.id, status=status, outputs=self.outputs(), errors=self.errors(), usage=usage)
         )
         for told in self._on_done:
             told(self)
@@ -222,6 +234,16 @@ class Run:
             if error is not None:
                 found[name] = {**error.body()["error"], node.spec.kind: node.id}
         return found
+
+    @property
+    def usage(self) -> RunUsage:
+        """So far."""
+        return self._tally.report()
+
+    @property
+    def open(self) -> Collection[Node[Run]]:
+        """The nodes that have not ended."""
+        return self._open.values()
 
     def tokens(self, call_ids: Collection[str]) -> int:
         """Tokens generated by those of `call_ids` that finished."""

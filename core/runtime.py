@@ -16,7 +16,9 @@ from semantic_parrot.core.config import ConfigError
 from semantic_parrot.core.engines.protocol import Delta, Done, Engine, ModelInfo
 from semantic_parrot.core.errors import InvalidRequest, NotFound
 from semantic_parrot.core.hints import Hints
+from semantic_parrot.core.history import History
 from semantic_parrot.core.program import Program
+from semantic_parrot.core.report import Report, report_of, report_of_past
 from semantic_parrot.core.request import Message
 from semantic_parrot.core.run import Run
 from semantic_parrot.core.scheduling import OPTIMISATIONS, Policy
@@ -67,6 +69,7 @@ class Runtime:
         self.engines = tuple(engines)
         self.counters = Counters()
         self.sessions = Sessions(self._new_session, session_idle)
+        self.history = History()
         self._grace = grace
         self._runs: dict[str, Run] = {}
         self._policy = _policy(tpot, frozenset(disable), frozenset(enable))
@@ -109,7 +112,7 @@ class Runtime:
     def _new_session(self) -> Session:
         able = any("prefill-ahead" in engine.abilities for engine in self.engines)
         ahead = able and self._policy.on("prefill-ahead")
-        return Session(self._start, self.calls.plan, self.calls.fills if ahead else None)
+        return Session(self._start, self.calls.plan, self.calls.fills if ahead else None, self.history.sharing)
 
     # Runs.
 
@@ -151,6 +154,19 @@ class Runtime:
         except KeyError:
             raise NotFound(f"no run {run_id!r}", where=run_id) from None
 
+    def report(self, run_id: str) -> Report:
+        """What became of a run, also of one that can't be read any more, if it is not long ago; "latest": of the one
+        that began last. Raises NotFound."""
+        run = self._runs.get(run_id)
+        trace = self.history.find(run_id)
+        if run_id == "latest":
+            run, trace = next(reversed(self._runs.values()), None), self.history.latest()
+        if run is not None:
+            return report_of(run)
+        if trace is not None:
+            return report_of_past(trace)
+        raise NotFound("there was no run yet" if run_id == "latest" else f"no run {run_id!r}", where=run_id)
+
     def release(self, run: Run, unclaimed: Collection[str]) -> None:
         """The client is done with `run`: cancel what is left of it, count what it never used."""
         self.counters.unclaimed_tokens += run.tokens(unclaimed)
@@ -158,7 +174,11 @@ class Runtime:
 
     def _ended(self, run: Run) -> None:
         self.counters.runs[run.status] += 1
-        asyncio.get_running_loop().call_later(self._grace, self._runs.pop, run.id, None)
+        asyncio.get_running_loop().call_later(self._grace, self._forget, run)
+
+    def _forget(self, run: Run) -> None:
+        del self._runs[run.id]
+        self.history.keep(run.trace)
 
     # Single calls.
 

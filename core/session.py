@@ -16,6 +16,7 @@ from semantic_parrot.core.graph import Effects, Graph, Variable
 from semantic_parrot.core.instance import Node
 from semantic_parrot.core.program import Body, Call, Options, Program
 from semantic_parrot.core.run import Run
+from semantic_parrot.core.sharing import Sharing
 from semantic_parrot.core.value import JSON, as_text
 
 #: What is expected of a call: its prompt's pieces, and seconds on an idle engine.
@@ -24,15 +25,18 @@ Plan = Callable[[Call], tuple[Skeleton, float]]
 
 class Session:
     """Owned by the event loop. `start` makes and registers a run for a program of this session; `plan` says what to
-    expect of a call; `fills`: prompts that engines fill ahead (None: they fill none)."""
+    expect of a call; `fills`: prompts that engines fill ahead (None: they fill none); `sharing` is its tenant's."""
 
-    def __init__(self, start: Callable[[Program, Session], Run], plan: Plan, fills: Fills | None) -> None:
+    def __init__(
+        self, start: Callable[[Program, Session], Run], plan: Plan, fills: Fills | None, sharing: Sharing
+    ) -> None:
         self.id = f"ses_{uuid.uuid4().hex}"
         self.graph: Graph[Run] = Graph()
         self.analysis = Analysis()
         self.ahead = Ahead(self.graph, self.analysis, self.id, fills)
         self.runs: set[Run] = set()
         self.prefixes = PrefixUses()
+        self.sharing = sharing
         self._start = start
         self._plan = plan
         self._waiters: dict[str, list[asyncio.Future[JSON]]] = {}
@@ -70,6 +74,8 @@ class Session:
         """All that a change has led to, to whom it concerns. Whether a run has ended shows only after the rest."""
         for node in effects.added:
             node.owner.adopt(node)
+        for gone in effects.aborted:
+            gone.node.owner.abort(gone)
         for variable in effects.settled:
             self.analysis.finish(variable.name)
             self.prefixes.leave(variable.name)
@@ -79,8 +85,6 @@ class Session:
             node.owner.launch(node)
             self.ahead.over(node.output)
             self.ahead.started(node.output)
-        for gone in effects.aborted:
-            gone.node.owner.abort(gone)
         concerned = dict.fromkeys(node.owner for node in effects.added)
         for variable in effects.settled:
             self.ahead.settled(variable)

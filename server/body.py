@@ -32,10 +32,11 @@ async def read_object(request: Request, limit: int, *, optional: bool = False) -
     return body
 
 
-def refuse_query(request: Request) -> None:
+def refuse_query(request: Request, known: Collection[str] = ()) -> None:
     """Raises InvalidRequest: a parameter that is not read would be obeyed by nobody."""
     for name in request.query_params:
-        raise InvalidRequest(f"unknown or unsupported query parameter {name!r}", where=name)
+        if name not in known:
+            raise InvalidRequest(f"unknown or unsupported query parameter {name!r}", where=name)
 
 
 def refuse_fields(body: dict[str, Any], known: Collection[str]) -> None:

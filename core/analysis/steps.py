@@ -118,6 +118,10 @@ class Analysis:
         """The open call that produces `output`."""
         return self._open[output]
 
+    def find(self, output: str) -> Step | None:
+        """The same; None if it is not open, or never was."""
+        return self._open.get(output)
+
     def upstream(self, output: str) -> Iterator[Step]:
         """The open calls that `output` needs, directly or not, itself included, each once."""
         todo, seen = [output] if output in self._open else [], set[str]()

@@ -43,14 +43,20 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Where and why an answer was made there; `seconds` were predicted for it, of them `cached` prompt tokens none.
-    `shared`: it was made for an equal call, which was under way."""
+    """Where and why an answer was made there. Predicted for it: `seconds`, and tokens of `prompt` (of them `cached` to
+    be found there) and `output`. `room`: how many of the `engines` had room for it; `together`: how many calls were
+    placed as one. `shared`: it was made for an equal call, which was under way."""
 
     engine: str
     why: str
     cached: float
     seconds: float
     shared: bool = False
+    prompt: float = 0.0
+    output: float = 0.0
+    room: int = 1
+    engines: int = 1
+    together: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,8 +100,8 @@ class Task:
 class Placement:
     """A task on an engine, from its dispatch until it is released. `cached`: prompt tokens expected to be resident.
     `seconds`: predicted from here to the end; `filled`: when its first token came. `rank` and `cap` are for the engine
-    (see Directions). `used`: when its prefix was last used there. `area` and `paused` are the engine's; `steady`: it
-    decoded without a pause."""
+    (see Directions). `room`: engines that it could go to. `used`: when its prefix was last used there. `area` and
+    `paused` are the engine's; `steady`: it decoded without a pause."""
 
     task: Task
     engine: int
@@ -114,6 +114,7 @@ class Placement:
     rank: int = 0
     cap: int | None = None
     together: int = 1
+    room: int = 1
     area: float = 0.0
     paused: float = 0.0
     steady: bool = True

@@ -1,0 +1,53 @@
+"""What is known of runs when they can no longer be read: the traces of the last ones, for reports that come late."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterator
+from itertools import islice
+
+from semantic_parrot.core.sharing import Sharing
+from semantic_parrot.core.trace import CallTrace, Trace
+
+#: Calls that are closed at once: a long run that ends must not keep the event loop from the others.
+BATCH = 200
+
+
+class History:
+    """`most`: nodes of all the traces that are kept; a run that has more is not. Owned by the event loop."""
+
+    def __init__(self, most: int = 10_000) -> None:
+        self.sharing = Sharing()
+        self._most = most
+        self._held = 0
+        self._kept: OrderedDict[str, Trace] = OrderedDict()
+
+    def keep(self, trace: Trace) -> None:
+        """The run of `trace` has ended, and can be read no longer."""
+        if _size(trace) <= self._most:
+            self._kept[trace.id] = trace
+            self._held += _size(trace)
+        while self._held > self._most:
+            _, oldest = self._kept.popitem(last=False)
+            self._held -= _size(oldest)
+        self._close(trace.id, iter(trace.calls.values()))
+
+    def find(self, run_id: str) -> Trace | None:
+        return self._kept.get(run_id)
+
+    def latest(self) -> Trace | None:
+        """That of the run which was kept last."""
+        return next(reversed(self._kept.values()), None)
+
+    def _close(self, run: str, calls: Iterator[CallTrace]) -> None:
+        batch = list(islice(calls, BATCH))
+        for call in batch:
+            call.shared = self.sharing.find(run, call.prefixes)
+            self.sharing.leave(run, call.prefixes)
+        if len(batch) == BATCH:
+            asyncio.get_running_loop().call_soon(self._close, run, calls)
+
+
+def _size(trace: Trace) -> int:
+    return 1 + len(trace.calls) + len(trace.links)
