@@ -9,6 +9,7 @@ from scripted import ScriptedEngine, answer, text_of
 
 from semantic_parrot.core import instance
 from semantic_parrot.core.errors import DanglingReference, DuplicateProducer, EngineFailed, InvalidRequest
+from semantic_parrot.core.events import RunUsage
 from semantic_parrot.core.graph import Graph
 from semantic_parrot.core.program import parse_program
 from semantic_parrot.core.request import parse_request
@@ -224,8 +225,9 @@ async def test_a_transform_that_fails_aborts_what_depends_before_its_producer_en
 
 async def test_a_program_without_calls_ends_at_once(runtime):
     run = await ran(runtime, transforms=[{"id": "t", "op": "csv", "of": "x", "output": "y"}], inputs={"x": "a,b"})
-    assert run.result() | {"id": ""} == {
-        "id": "", "status": "finished", "outputs": {"y": ["a", "b"]}, "errors": {}, "calls": {}
+    assert run.usage == RunUsage(cost=0.0)
+    assert run.result() | {"id": "", "usage": {}} == {
+        "id": "", "status": "finished", "outputs": {"y": ["a", "b"]}, "errors": {}, "calls": {}, "usage": {}
     }  # fmt: skip
 
 
