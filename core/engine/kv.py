@@ -25,6 +25,8 @@ class BlockPool:
         self.used = 0
         self.cached = 0
         self.idle: set[int] = set()
+        self._doubtful: set[int] = set()
+        self._to_clear: list[int] = []
         self._free = list(range(blocks, 0, -1))
         self._holders = [0] * (blocks + 1)
         self._resident = [False] * (blocks + 1)
@@ -47,8 +49,21 @@ class BlockPool:
         taken = [self._free.pop() for _ in range(count)]
         for block in taken:
             self._holders[block] = 1
+        if not self._doubtful.isdisjoint(taken):
+            self._to_clear += self._doubtful.intersection(taken)
+            self._doubtful.difference_update(taken)
         self.used += count
         return taken
+
+    def doubt(self, blocks: Iterable[int]) -> None:
+        """Nothing shows that what stands in `blocks` are numbers: they are cleared before another sequence fills them.
+        Attention gives what lies past a sequence's end a weight of zero, and zero times NaN is NaN."""
+        self._doubtful.update(blocks)
+
+    def to_clear(self) -> list[int]:
+        """The doubtful blocks that were taken since this was last asked."""
+        found, self._to_clear = self._to_clear, []
+        return found
 
     def hold(self, block: int) -> None:
         """One more sequence on a block that is held or resident."""
@@ -94,10 +109,11 @@ class LayerShape(NamedTuple):
 
 
 class BlockCopy(NamedTuple):
-    """Copy block `source` over block `target`, in every layer, before the step runs."""
+    """Copy the first `tokens` of block `source` over block `target`, in every layer, before the step runs."""
 
     source: int
     target: int
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +134,23 @@ class PagedCache:
         return cls(tensors(), tensors())
 
     def copy(self, copies: Sequence[BlockCopy]) -> None:
-        """All sources are read before any target is written."""
+        """All sources are read before any target is written. What is not copied of a block is zero: it belongs to
+        others, and need not be numbers."""
         if not copies:
             return
         device = self.keys[0].device
         source = torch.tensor([c.source for c in copies], device=device)
         target = torch.tensor([c.target for c in copies], device=device)
+        tokens = torch.tensor([c.tokens for c in copies], device=device)
+        past = (torch.arange(BLOCK_SIZE, device=device) >= tokens[:, None])[:, None, :, None]
         for cache in (*self.keys, *self.values):
-            cache[target] = cache[source]
+            cache[target] = cache[source].masked_fill_(past, 0)
+
+    def clear(self, blocks: Sequence[int]) -> None:
+        if blocks:
+            index = torch.tensor(blocks, device=self.keys[0].device)
+            for cache in (*self.keys, *self.values):
+                cache.index_fill_(0, index, 0)
 
 
 def bytes_per_token(shapes: Sequence[LayerShape], dtype: torch.dtype) -> int:

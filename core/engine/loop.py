@@ -11,7 +11,7 @@ from semantic_parrot.core.engine.messages import Failed, Finished, Reply, Text
 from semantic_parrot.core.engine.penalties import Penalties
 from semantic_parrot.core.engine.planner import Planner
 from semantic_parrot.core.engine.runner import Runner
-from semantic_parrot.core.engine.sampler import NONE_LEFT, sample
+from semantic_parrot.core.engine.sampler import NONE_LEFT, UNREADABLE, sample
 from semantic_parrot.core.engine.sequence import Sequence
 from semantic_parrot.core.engine.text import TextModel
 from semantic_parrot.core.engines.protocol import UNDIRECTED, Directions, Done, Stats, Usage
@@ -150,6 +150,10 @@ class EngineLoop:
 
     def _advance(self, s: Sequence, token: int, now: float) -> list[Reply]:
         """One more token of an answer: its text, and the end if it is the last."""
+        s.finite = token != UNREADABLE
+        if not s.finite and not s.alone:
+            self._planner.again(s)
+            return []
         if len(s.tokens) == s.prompt:
             s.first = now
             self._reused += s.cached or 0

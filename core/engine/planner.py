@@ -25,11 +25,12 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One step. `copies` come first. `long`: LongRoPE's long factors, for all of it."""
+    """One step. `clear` (blocks) and then `copies` come first. `long`: LongRoPE's long factors, for all of it."""
 
     work: tuple[Work, ...]
     copies: tuple[BlockCopy, ...]
     long: bool
+    clear: tuple[int, ...] = ()
 
 
 # Rows of prefill ahead in a step that also decodes: what the decoding sequences can spare.
@@ -95,14 +96,14 @@ class Planner:
                 work.append(Work(s, min(s.pending, budget, most)))
                 budget -= work[-1].rows
         assert work, "sequences wait, and nothing can run"
-        return Batch(tuple(work), tuple(copies), self._long)
+        return Batch(tuple(work), tuple(copies), self._long, tuple(self._pool.to_clear()))
 
     def computed(self, work: Work) -> None:
         """The step has run: what it computed may be shared from now on, unless it is still growing."""
         s = work.sequence
         prefill = s.pending > 1 or s.computed < s.prompt
         s.computed += work.rows
-        if self._tree is not None and prefill:
+        if self._tree is not None and prefill and not s.alone:
             self._tree.insert(s.long, s.tokens[: s.computed], s.blocks, tail=s.pending == 0)
         if s.ahead and s.pending == 0:
             self.remove_ahead(s.id)
@@ -114,6 +115,12 @@ class Planner:
             self._release(sequence)
         else:
             self.waiting.remove(sequence)
+
+    def again(self, sequence: Sequence) -> None:
+        """Compute a running sequence anew, alone: what it shared may be at fault, and nobody else shall share it."""
+        self._preempt(sequence)
+        sequence.alone = True
+        self.forget_prefixes()
 
     def forget_prefixes(self) -> None:
         """Drop what is resident and held by no sequence."""
@@ -175,7 +182,7 @@ class Planner:
         self._release(sequence)
 
     def _match(self, s: Sequence) -> Match:
-        if self._tree is None:
+        if self._tree is None or s.alone:
             return Match((), None)
         return self._tree.match(s.long, s.tokens, len(s.tokens) - 1)  # the last one's logits are wanted in any case
 
@@ -196,18 +203,18 @@ class Planner:
             s.blocks = []
             return False
         if partial is not None:
-            copies.append(BlockCopy(partial.block, s.blocks[len(shared)]))
+            copies.append(BlockCopy(partial.block, s.blocks[len(shared)], partial.tokens))
         s.computed = match.tokens
         return True
 
     def _follows(self, sequence: Sequence, found: int) -> bool:
         """Whether a running prefill is about to compute a prefix that this sequence needs and the tree lacks: then
         it waits, so that a cold fan-out fills its shared prefix once."""
-        if self._tree is None:
+        if self._tree is None or sequence.alone:
             return False
         most = len(sequence.tokens) - 1
         for leader in self.running:
-            if found >= most or leader.long != sequence.long or leader.pending == 1:
+            if found >= most or leader.long != sequence.long or leader.pending == 1 or leader.alone:
                 continue
             gain = min(common(leader.tokens, sequence.tokens), most) - found
             # A few tokens are worth one step's wait, and not more.
@@ -241,7 +248,9 @@ class Planner:
             self.waiting.appendleft(sequence)
 
     def _release(self, sequence: Sequence) -> None:
-        if self._tree is not None and sequence.computed:
+        if self._tree is not None and sequence.computed and not sequence.alone:
             self._tree.insert(sequence.long, sequence.tokens[: sequence.computed], sequence.blocks, tail=True)
+        if not sequence.finite:
+            self._pool.doubt(sequence.blocks)
         self._pool.drop(sequence.blocks)
-        sequence.blocks, sequence.computed = [], 0
+        sequence.blocks, sequence.computed, sequence.finite = [], 0, False

@@ -35,6 +35,7 @@ class Runner:
     def run(self, batch: Batch) -> tuple[list[Work], Tensor]:
         """Compute the batch's rows and write their KV. Returns the work that wanted logits, and those: [len, vocab],
         fp32."""
+        self._cache.clear(batch.clear)
         self._cache.copy(batch.copies)
         # Decode rows by length: attention pads neighbours to one length.
         work = sorted(batch.work, key=lambda w: (w.rows > 1, w.sequence.computed))

@@ -32,8 +32,10 @@ class Sequence:
     long: bool = False  # computed with LongRoPE's long factors
     cached: int | None = None  # prompt tokens that its first admission found in the prefix tree
     admitted: float = 0.0
+    alone: bool = False  # its logits were no numbers once: it is computed anew, and shares nothing
 
     # These are the loop's.
+    finite: bool = False  # its last logits were numbers, and so is the KV behind them
     first: float = 0.0  # when the first token came
 
     @property

@@ -111,23 +111,83 @@ def test_a_request_gets_the_same_alone_and_in_a_crowd(tiny, b, bench, ask):
     assert len(set(alone)) == len(alone)
 
 
+def poison(b, text, *healthy):
+    """The first token of `text` gives no numbers from now on; none of the `healthy` requests has it."""
+    token = b.loop.text.encode(text)[0]
+    assert all(token not in b.tokens(id) for id in healthy)
+    with torch.no_grad():
+        b.recorded.runner._model.get_input_embeddings().weight[token] = torch.nan
+
+
 def test_logits_that_are_no_numbers_end_their_request_only(b, ask):
     healthy = [LINE + name for name in ("one", "two", "three")]
     expected = [d.text for d in b.run(*(ask(text, 30) for text in healthy))]
     b.loop.forget_prefixes()
-    with torch.no_grad():
-        weight = b.recorded.runner._model.get_input_embeddings().weight
-        token = b.loop.text.encode("ż")[0]
-        assert all(token not in b.loop.text.encode(text) for text in healthy)
-        weight[token] = torch.nan
+    poison(b, "¬", 1, 2, 3)
     ids = [b.submit(ask(text, 30)) for text in healthy]
     for _ in range(5):
         b.step()
-    sick = [b.submit(ask(LINE + "ż" + str(n), 30, temperature=float(n))) for n in range(2)]
+    sick = [b.submit(ask(LINE + "¬" + str(n), 30, temperature=float(n))) for n in range(2)]
     b.drain()
     assert [b.done[id].text for id in ids] == expected
     for id in sick:
         assert b.failed[id].code == "bad_logits"
         assert "not finite" in b.failed[id].message
         assert id not in b.deltas
+    assert b.loop.stats().kv_blocks_used == 0
+    # Blocks that held what was no number are taken by others in time, and no trace of it is left.
+    b.loop.forget_prefixes()
+    assert [d.text for d in b.run(*(ask(text, 30) for text in healthy))] == expected
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+@pytest.mark.parametrize("end", ["fails", "is cancelled in prefill"])
+def test_blocks_that_held_no_numbers_are_as_good_as_new(tiny, bench, ask, deterministic, end):
+    b = bench(tiny("llama"), deterministic=deterministic, kv_tokens=256, chunk=64)
+    healthy, after = ask(LINE * 2, 30), ask(LINE + "A", 30)
+    expected = [b.run(r)[0].text for r in (healthy, after)]
+    b.loop.forget_prefixes()
+    poison(b, "¬", 1, 2)
+    sick = b.submit(ask(LINE + "¬" * 50, 5))
+    if end == "fails":
+        b.drain()
+        assert b.failed[sick].code == "bad_logits"
+    else:
+        b.step()
+        b.step()
+        assert b.loop.busy
+        b.loop.cancel(sick)
+    # What they share was computed in one product with what was no number, and may be none either.
+    assert b.run(after)[0].text == expected[1]
+    b.loop.forget_prefixes()
+    assert b.run(healthy)[0].text == expected[0]
+
+
+def test_a_copied_beginning_of_a_block_brings_nothing_else(tiny, bench, ask):
+    b = bench(tiny("llama"), deterministic=True, chunk=17)
+    after = ask(LINE + "A", 30)
+    expected = b.run(after)[0]
+    shared = len(b.loop.text.encode(LINE))
+    assert shared == 34  # two chunks, and two tokens into a block
+    b.loop.forget_prefixes()
+    poison(b, "¬", 1)
+    sick = b.submit(ask(LINE + "¬" * 20, 5))
+    for _ in range(3):
+        b.step()
+    b.loop.cancel(sick)
+    steps = b.loop.stats().steps
+    found = b.run(after)[0]
+    assert found.usage.cached == shared
+    assert found.text == expected.text
+    assert b.loop.stats().steps - steps == 30  # a token each: it was not computed a second time
+
+
+def test_a_fan_out_outlives_its_sick_leader(b, ask):
+    healthy = [ask(LINE + name, 20) for name in ("one", "two", "three")]
+    expected = [d.text for d in b.run(*healthy)]
+    b.loop.forget_prefixes()
+    poison(b, "¬", 1, 2, 3)
+    sick = b.submit(ask(LINE + "¬", 20))
+    assert [d.text for d in b.run(*healthy)] == expected
+    assert b.failed[sick].code == "bad_logits"
     assert b.loop.stats().kv_blocks_used == 0
