@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from semantic_parrot.core.errors import EmptyPrompt, InvalidRequest
+from semantic_parrot.core.grammar import Grammar, ResponseFormat, StructuredOutputs, grammar_of
 from semantic_parrot.core.program import explain
 from semantic_parrot.core.sampling import Options, Sampling
 
@@ -35,6 +36,7 @@ class ModelRequest:
     messages: tuple[Message, ...] | None
     prompt: str | None
     sampling: Sampling
+    grammar: Grammar | None = None
 
 
 class _Body(BaseModel):
@@ -65,6 +67,11 @@ class _Common(Options):
     stream_options: _StreamOptions | None = None
     user: str | None = None
     metadata: dict[str, str] | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+
+    def grammar(self) -> Grammar | None:
+        return grammar_of(self.response_format, self.structured_outputs)
 
 
 class _Chat(_Common):
@@ -100,13 +107,13 @@ def parse_request(body: Mapping[str, Any], *, prefix: str = "", allow_empty: boo
             messages = tuple(Message(m.role, m.text()) for m in chat.messages)
             empty = not any(m.content for m in messages)
             limit = chat.max_completion_tokens if chat.max_tokens is None else chat.max_tokens
-            request = ModelRequest(chat.model, messages, None, chat.sampling(limit))
+            request = ModelRequest(chat.model, messages, None, chat.sampling(limit), chat.grammar())
         else:
             text = _Completion.model_validate(body)
             empty = not text.prompt
             # OpenAI's completions stop after 16 tokens unless told otherwise; chat has no such default.
             limit = 16 if text.max_tokens is None else text.max_tokens
-            request = ModelRequest(text.model, None, text.prompt, text.sampling(limit))
+            request = ModelRequest(text.model, None, text.prompt, text.sampling(limit), text.grammar())
     except ValidationError as error:
         message, where = explain(error, prefix=prefix)
         raise InvalidRequest(message, where=where) from None

@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from semantic_parrot.core.engine import attention
 from semantic_parrot.core.engine.checkpoint import DTYPES, read_config, read_weights
 from semantic_parrot.core.engine.families import TESTED
+from semantic_parrot.core.engine.grammar import Grammars, grammar_tokenizer
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockPool, PagedCache, bytes_per_token
 from semantic_parrot.core.engine.loop import EngineLoop
 from semantic_parrot.core.engine.memory import kv_budget
@@ -60,7 +62,8 @@ def load(options: Options) -> tuple[EngineLoop, int]:
     runner = Runner(model, cache, order, deterministic=options.deterministic, long_after=long_after)
     eos = _eos(model, tokenizer)
     text, size = TextModel(tokenizer), int(config.vocab_size)
-    return EngineLoop(runner, planner, pool, text, eos=eos, context=context, vocabulary=size), context
+    grammars = Grammars(partial(grammar_tokenizer, tokenizer, size, min(eos, default=None)))
+    return EngineLoop(runner, planner, pool, text, grammars, eos=eos, context=context, vocabulary=size), context
 
 
 def _describe(path: Path) -> tuple[Any, Any]:

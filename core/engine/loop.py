@@ -6,12 +6,15 @@ import contextlib
 import time
 from collections.abc import Collection, Iterable
 
+from semantic_parrot.core.engine.compiling import Compiling
+from semantic_parrot.core.engine.draw import draw
+from semantic_parrot.core.engine.grammar import Grammars
 from semantic_parrot.core.engine.kv import BlockPool
 from semantic_parrot.core.engine.messages import Failed, Finished, Reply, Text
 from semantic_parrot.core.engine.penalties import Penalties
 from semantic_parrot.core.engine.planner import Planner
 from semantic_parrot.core.engine.runner import Runner
-from semantic_parrot.core.engine.sampler import NONE_LEFT, UNREADABLE, sample
+from semantic_parrot.core.engine.sampler import NONE_LEFT, UNREADABLE
 from semantic_parrot.core.engine.sequence import Sequence
 from semantic_parrot.core.engine.text import TextModel
 from semantic_parrot.core.engines.protocol import UNDIRECTED, Directions, Done, Stats, Usage
@@ -30,6 +33,7 @@ class EngineLoop:
         planner: Planner,
         pool: BlockPool,
         text: TextModel,
+        grammars: Grammars,
         *,
         eos: Collection[int],
         context: int,
@@ -42,6 +46,7 @@ class EngineLoop:
         self._eos = frozenset(eos)
         self._context = context
         self._vocabulary = vocabulary
+        self._compiling = Compiling(grammars)
         self._live: dict[int, Sequence] = {}
         self._computed = self._reused = self._generated = self._steps = 0
 
@@ -57,7 +62,10 @@ class EngineLoop:
             self._live[id] = sequence = self._sequence(id, request, arrived, directions)
         except ParrotError as error:
             return Failed(id, error.code, error.message, error.where)
-        self._planner.add(sequence)
+        if request.grammar is not None:
+            self._compiling.add(sequence, request.grammar)
+        else:
+            self._planner.add(sequence)
         return None
 
     def prefill(self, id: int, request: ModelRequest) -> None:
@@ -75,24 +83,26 @@ class EngineLoop:
     def cancel(self, id: int) -> None:
         """Forget a request and free its blocks; one that has ended already is ignored."""
         self._planner.remove_ahead(id)
-        if (sequence := self._live.pop(id, None)) is not None:
+        if (sequence := self._live.pop(id, None)) is not None and not self._compiling.remove(id):
             self._planner.remove(sequence)
 
     def step(self) -> list[Reply]:
         """Run one batch; what became of it."""
+        refused = self._compiled()
         batch = self._planner.plan(time.monotonic())
         if batch is None:
-            return []
+            self._compiling.wait()
+            return refused
         sampled, logits = self._runner.run(batch)
         for work in batch.work:
             self._planner.computed(work)
             self._computed += work.rows if work.sequence.ahead else 0
         sequences = [work.sequence for work in sampled]
-        penalties = {row: s.penalties for row, s in enumerate(sequences) if s.penalties is not None}
-        tokens = sample(logits, [s.sampling for s in sequences], [len(s.tokens) for s in sequences], penalties)
+        tokens = draw(sequences, logits)
         self._steps += 1
         now = time.monotonic()
-        return [reply for s, token in zip(sequences, tokens, strict=True) for reply in self._advance(s, token, now)]
+        replies = [reply for s, token in zip(sequences, tokens, strict=True) for reply in self._advance(s, token, now)]
+        return refused + replies
 
     def forget_prefixes(self) -> None:
         """Free every block that no live sequence holds."""
@@ -110,6 +120,17 @@ class EngineLoop:
             running=len(self._planner.running),
             waiting=len(self._planner.waiting),
         )
+
+    def _compiled(self) -> list[Reply]:
+        """Queue what has its grammar by now, and refuse what can't have one."""
+        replies: list[Reply] = []
+        for sequence, error in self._compiling.ready(self._eos):
+            if error is None:
+                self._planner.add(sequence)
+            else:
+                del self._live[sequence.id]
+                replies.append(Failed(sequence.id, error.code, error.message, error.where))
+        return replies
 
     def _sequence(self, id: int, request: ModelRequest, arrived: float, directions: Directions) -> Sequence:
         content = request.prompt if request.messages is None else request.messages
@@ -148,7 +169,7 @@ class EngineLoop:
                 message = f"{field}: the model has {self._vocabulary} tokens, and none with the id {token}"
                 raise InvalidRequest(message, where=field)
 
-    def _advance(self, s: Sequence, token: int, now: float) -> list[Reply]:
+    def _advance(self, s: Sequence, token: int | InvalidRequest, now: float) -> list[Reply]:
         """One more token of an answer: its text, and the end if it is the last."""
         s.finite = token != UNREADABLE
         if not s.finite and not s.alone:
@@ -158,31 +179,40 @@ class EngineLoop:
             s.first = now
             self._reused += s.cached or 0
             self._computed += s.prompt - (s.cached or 0)
-        if token < 0:
+        if isinstance(token, InvalidRequest) or token < 0:
             return [self._fail(s, token)]
         s.tokens.append(token)
         self._generated += 1
         if s.penalties is not None:
             s.penalties.add(token)
-        ended = token in s.ends
+        ended, closed = token in s.ends, False
+        if s.constraint is not None and not ended:
+            try:
+                closed = s.constraint.advance(token)
+            except InvalidRequest as error:
+                return [self._fail(s, error)]
         shown = "" if ended else s.text.push(token, stops=len(s.tokens) - s.prompt > s.sampling.min_tokens)
         full = len(s.tokens) >= s.limit
         usage = Usage(prompt=s.prompt, cached=s.cached or 0, completion=len(s.tokens) - s.prompt)
-        if not (ended or full or s.text.stopped):
+        if not (ended or closed or full or s.text.stopped):
+            if s.constraint is not None:
+                s.constraint.prepare()
             return [Text(s.id, shown, usage)] if shown else []
         shown += s.text.finish()
         done = Done(
             text=s.text.text,
-            reason="stop" if ended or s.text.stopped else "length",
+            reason="stop" if ended or closed or s.text.stopped else "length",
             usage=usage,
             timings=Timings(queued=s.admitted - s.arrived, prefill=s.first - s.admitted, decode=now - s.first),
         )
         self._planner.remove(self._live.pop(s.id))
         return [*([Text(s.id, shown, usage)] if shown else []), Finished(s.id, done)]
 
-    def _fail(self, s: Sequence, token: int) -> Failed:
+    def _fail(self, s: Sequence, token: int | InvalidRequest) -> Failed:
         """End an answer whose next token can't be chosen."""
         self._planner.remove(self._live.pop(s.id))
+        if isinstance(token, InvalidRequest):
+            return Failed(s.id, token.code, token.message, token.where)
         why = "every token was ruled out" if token == NONE_LEFT else "the model's logits are not finite numbers"
         message = f"no token {len(s.tokens) - s.prompt + 1} of the answer can be chosen: {why}"
         return Failed(s.id, BadLogits.code, message)

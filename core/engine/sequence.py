@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from semantic_parrot.core.engine.grammar import Constraint
 from semantic_parrot.core.engine.penalties import Penalties
 from semantic_parrot.core.engine.text import TextStream
 from semantic_parrot.core.engines.protocol import UNDIRECTED, Directions
@@ -25,6 +26,7 @@ class Sequence:
     ahead: bool = False  # a prefill for a request that is still to come: nothing is sampled
     ends: frozenset[int] = frozenset()  # tokens that end the answer
     penalties: Penalties | None = None
+    constraint: Constraint | None = None  # what the answer must look like
 
     # These fields are the planner's.
     blocks: list[int] = field(default_factory=list)

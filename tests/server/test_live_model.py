@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jsonschema
 import psutil
 import pytest
 from live import LiveServer
@@ -55,6 +56,62 @@ def test_a_program_says_what_eager_calls_say(server):
         response = httpx.post(f"{server.url}/chat/completions", json=render(request, values), timeout=60)
         values[outputs[id]] = response.json()["choices"][0]["message"]["content"]
         assert found[outputs[id]] == values[outputs[id]]
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 20}, "n": {"type": "integer"}},
+    "required": ["name", "n"],
+    "additionalProperties": False,
+}
+FORMAT = {"type": "json_schema", "json_schema": {"name": "it", "schema": SCHEMA, "strict": True}}
+
+
+def test_an_answer_within_a_schema(server):
+    """Eager, streamed, and as a call of a program whose JSON another call's prompt is made of."""
+    request = {**chat("Invent"), "max_tokens": 60, "temperature": 1, "seed": 7, "response_format": FORMAT}
+    eager = httpx.post(f"{server.url}/chat/completions", json=render(request, {}), timeout=60).json()
+    text = eager["choices"][0]["message"]["content"]
+    jsonschema.validate(json.loads(text), SCHEMA)
+    assert eager["choices"][0]["finish_reason"] == "stop"
+
+    body = render(request, {}) | {"stream": True}
+    with httpx.stream("POST", f"{server.url}/chat/completions", json=body, timeout=60) as stream:
+        blocks = [json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: {")]
+    assert "".join(block["choices"][0]["delta"].get("content", "") for block in blocks) == text
+
+    program = {
+        "calls": [
+            {"id": "a", "output": "made", "request": request},
+            {"id": "b", "output": "said", "request": chat("Name: ", ("name",))},
+        ],
+        "transforms": [
+            {"id": "t", "op": "json", "of": "made", "output": "value"},
+            {"id": "u", "op": "get", "path": ["name"], "of": "value", "output": "name"},
+        ],
+        "outputs": ["made", "said"],
+    }
+    outputs = httpx.post(f"{server.url}/runs", json=program, timeout=60).json()["outputs"]
+    assert outputs["made"] == text
+    assert "said" in outputs
+
+
+@pytest.mark.parametrize(
+    ("fields", "where"),
+    [
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"not": {}}}}},
+            "response_format.json_schema.schema",
+        ),
+        ({"structured_outputs": {"regex": "x(?=y)"}}, "structured_outputs.regex"),
+    ],
+)
+def test_a_grammar_that_is_refused(server, fields, where):
+    before = server.metrics()["parrot_prompt_tokens_computed_total"]
+    response = httpx.post(f"{server.url}/chat/completions", json=render(chat("no"), {}) | fields, timeout=60)
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == where
+    assert server.metrics()["parrot_prompt_tokens_computed_total"] == before
 
 
 def test_prefixes_can_be_forgotten_where_the_server_says_so(server, model):
