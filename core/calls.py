@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from semantic_parrot.core.analysis import Skeleton, skeleton
 from semantic_parrot.core.config import ConfigError
@@ -47,6 +49,7 @@ class Calls:
             self._schedulers[name] = shared[same] = shared.get(same) or Scheduler(serving, policy)
         self.schedulers = tuple(shared.values())
         self._prices: dict[Scheduler, Price] = {}
+        self._waiting: WeakKeyDictionary[Meter, tuple[Scheduler, Callable[[], Task | None]]] = WeakKeyDictionary()
         for name, price in (prices or {}).items():
             if name not in self._schedulers:
                 raise ConfigError(f"prices name the model {name!r}; there is: {', '.join(sorted(self._schedulers))}")
@@ -94,9 +97,21 @@ class Calls:
         if request.sampling.temperature == 0 and self._policy.on("single-flight"):
             key = (hints.tenant, hints.content_key or content_key(body))
             items = self._flights[scheduler].join(key, task, execute, hints.meter)
+            self._waiting[hints.meter] = scheduler, partial(self._flights[scheduler].task, key)
         else:
             items = execute(task, hints.meter)
+            self._waiting[hints.meter] = scheduler, lambda: task
         return self._within_quota(request, scheduler, hints.meter, items) if hints.meter.tally.limited else items
+
+    def hurry(self, meter: Meter) -> bool:
+        """Somebody waits for the call that `meter` belongs to: whether that made a latency call of it. One that has
+        had its turn, or is one already, stays as it is."""
+        scheduler, find = self._waiting.get(meter, (None, None))
+        task = find and find()
+        if scheduler is None or task is None or task.state != "waiting" or task.objective == "latency":
+            return False
+        scheduler.promote(task)
+        return True
 
     @staticmethod
     async def _within_quota(request: ModelRequest, scheduler: Scheduler, meter: Meter, items: Items) -> Items:

@@ -79,6 +79,10 @@ class Flights:
                 assert flight.pump is not None
                 flight.pump.cancel()
 
+    def task(self, key: Key) -> Task | None:
+        """Of the flight under way that answers `key`."""
+        return self._open[key].task if key in self._open else None
+
     async def close(self) -> None:
         """Wait for the flights that nobody listens to any more."""
         while self._pumps:

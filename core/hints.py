@@ -25,16 +25,17 @@ UNSTATED = "nothing was stated: somebody may be waiting"
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """`latest`: latest start (absolute seconds; None: now). `skeleton` and `values`: its prompt, before rendering;
-    `prefixes`: their names, where they are known. `content_key`: of the rendered request, where it is known. `meter`
-    is billed for it. `call`: its session's id and output; `filled`: (engine, characters) that were filled ahead of its
-    prompt. The defaults are those of a call on its own."""
+    """`latest`: latest start; `due`: when the answer must be there (absolute seconds; neither: it may start now).
+    `skeleton` and `values`: its prompt, before rendering; `prefixes`: their names, where they are known. `content_key`:
+    of the rendered request, where it is known. `meter` is billed for it. `call`: its session's id and output; `filled`:
+    (engine, characters) that were filled ahead of its prompt. The defaults are those of a call on its own."""
 
     objective: Class = "latency"
     because: str = UNSTATED
     tenant: str = ""
     priority: int = 0
     latest: float | None = None
+    due: float | None = None
     group: Group | None = None
     skeleton: Skeleton | None = None
     values: Mapping[str, str] = field(default_factory=dict)
@@ -52,14 +53,18 @@ class Hints:
         names = boundaries(skeleton.pieces, self.values.__getitem__) if self.prefixes is None else self.prefixes
         read = sum(len(p) if isinstance(p, str) else len(self.values[p.name]) for p in skeleton.pieces)
         output = estimates.output(skeleton)
+        seconds = read * per * costs.prefill + output * costs.step(1)
+        latest = self.latest
+        if latest is None or not objectives:
+            latest = now if self.due is None or not objectives else self.due - seconds
         return Task(
             objective=self.objective if objectives else "latency",
             tenant=self.tenant,
             priority=self.priority,
             prompt=read * per,
             output=output,
-            seconds=read * per * costs.prefill + output * costs.step(1),
-            latest=now if self.latest is None or not objectives else self.latest,
+            seconds=seconds,
+            latest=latest,
             group=self.group if objectives else None,
             prefixes=names,
             held=tuple((name >> 32) * per for name in names),

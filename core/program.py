@@ -16,12 +16,14 @@ from semantic_parrot.core.errors import DanglingReference, InvalidProgram, Inval
 from semantic_parrot.core.model import Name, Reference, Value
 
 __all__ = [
-    "Arm", "Body", "Branch", "Call", "Lifetime", "Map", "Objective", "Options", "Program", "Quota", "Result",
-    "explain", "parse_program", "place",
+    "Arm", "Body", "Branch", "Call", "Lifetime", "Map", "Milliseconds", "Objective", "Options", "Program", "Quota",
+    "Result", "explain", "parse_program", "place",
 ]  # fmt: skip
 
 Objective = Literal["latency", "throughput"]
 Lifetime = Literal["prefetch", "foreground"]
+#: From now on, at most a week.
+Milliseconds = Annotated[float, Field(gt=0, le=604_800_000, allow_inf_nan=False)]
 
 
 class Quota(Value):
@@ -48,7 +50,7 @@ class Options(Value):
     session: str | None = None
     objectives: dict[Reference, Objective] = Field(default={})
     lifetime: Lifetime = "foreground"
-    deadline_ms: Annotated[float, Field(gt=0, le=604_800_000, allow_inf_nan=False)] | None = None
+    deadline_ms: Milliseconds | None = None
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     quota: Quota | None = None
 

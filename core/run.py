@@ -9,34 +9,30 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from semantic_parrot.core import events
-from semantic_parrot.core.engines.protocol import Delta, Done
+from semantic_parrot.core.analysis import Step
+from semantic_parrot.core.calls import Calls
+from semantic_parrot.core.engines.protocol import Done
 from semantic_parrot.core.errors import Cancelled, DeadlineExceeded, InternalError, ParrotError
 from semantic_parrot.core.events import Event, RunUsage, Status
 from semantic_parrot.core.graph import Aborted
-from semantic_parrot.core.hints import Hints, hints_of
+from semantic_parrot.core.hints import Hints, because, hints_of
 from semantic_parrot.core.instance import Node
 from semantic_parrot.core.log import Log
 from semantic_parrot.core.program import Call, Program
 from semantic_parrot.core.response import completion
 from semantic_parrot.core.trace import Trace
-from semantic_parrot.core.usage import Price, Tally
+from semantic_parrot.core.usage import Tally
 from semantic_parrot.core.value import JSON
 from semantic_parrot.core.wire import content_key, render
 
 if TYPE_CHECKING:
     from semantic_parrot.core.session import Session
-
-#: Executes one rendered request; raises ParrotError at once or on the way.
-Execute = Callable[[Mapping[str, Any], Hints], AsyncGenerator[Delta | Done, None]]
-
-#: What a model's tokens cost, if that is known.
-PriceOf = Callable[[str], Price | None]
 
 log = logging.getLogger(__name__)
 
@@ -56,17 +52,17 @@ class Ready:
 
 
 class Run:
-    """`price`: of a model's tokens. `grace`: seconds that a foreground run outlives its last reader."""
+    """`calls` executes its calls. `grace`: seconds that a foreground run outlives its last reader."""
 
-    def __init__(self, program: Program, session: Session, execute: Execute, price: PriceOf, grace: float) -> None:
+    def __init__(self, program: Program, session: Session, calls: Calls, grace: float) -> None:
         self.id = f"run_{uuid.uuid4().hex}"
         self.program = program
         self.session = session
         self.status: Status = "queued"
         self.trace = Trace(self.id)
         self._started = time.monotonic()
-        self._execute = execute
-        self._price = price
+        self._calls = calls
+        self._hints: dict[str, Hints] = {}
         self._tally = Tally(program.parrot.quota)
         self._grace = grace
         self._nodes: dict[str, Node[Run]] = {}
@@ -89,7 +85,8 @@ class Run:
         assert isinstance(node.spec, Call)
         body = render(node.spec.request, self.session.graph.inputs(node))
         key, at = content_key(body), time.monotonic() - self._started
-        hints = hints_of(self.session, self, node, key, self._tally.meter(self._price(body["model"])))
+        hints = hints_of(self.session, self, node, key, self._tally.meter(self._calls.price(body["model"])))
+        self._hints[node.output] = hints
         self.trace.launched(node, hints, self.session.analysis.step(node.output), at)
         self.session.sharing.join(self.id, node.id, hints.prefixes or ())
         ready = Ready(node.id, node.output, node.site, body, key, at, hints)
@@ -98,6 +95,13 @@ class Run:
         task = asyncio.create_task(self._drive(ready))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def hurry(self, node: Node[Run], step: Step) -> None:
+        """Somebody waits for something that needs `node`, whose plan is `step` now."""
+        hints = self._hints.get(node.output)
+        if hints is not None and self._calls.hurry(hints.meter):
+            self._hints[node.output] = replace(hints, objective=step.objective, because=because(step))
+            self.trace.hurried(node.output, step)
 
     def abort(self, aborted: Aborted[Run]) -> None:
         """A node of this run will never be ready."""
@@ -122,7 +126,7 @@ class Run:
     async def _drive(self, ready: Ready) -> None:
         streams = self.program.streams(ready.site)
         try:
-            async with aclosing(self._execute(ready.body, ready.hints)) as items:
+            async with aclosing(self._calls.generate(ready.body, ready.hints)) as items:
                 async for item in items:
                     if isinstance(item, Done):
                         self._succeed(ready, item)
@@ -143,7 +147,7 @@ class Run:
     def _succeed(self, ready: Ready, done: Done) -> None:
         response = completion(ready.body, done, id=f"chatcmpl-{uuid.uuid4().hex}", created=int(time.time()))
         timings = done.timings.model_copy(update={"ready": ready.at})
-        schedule = ready.hints.explain(done)
+        schedule = self._hints[ready.output].explain(done)
         self.trace.finished(ready.output, done, timings)
         # Consumers first: whoever sees this call finished knows already what follows from it.
         self.session.resolve(ready.output, done.text)
@@ -159,7 +163,7 @@ class Run:
         self._settle(ready, events.CallFailed(id=ready.id, content_key=ready.key, status=error.status, body=body))
 
     def _settle(self, ready: Ready, event: events.CallFinished | events.CallFailed) -> None:
-        del self._open[ready.output]
+        del self._open[ready.output], self._hints[ready.output]
         record = event.model_dump(mode="json", exclude={"type", "id"})
         self._finished[event.id] = record
         self._emit(event)
@@ -187,6 +191,7 @@ class Run:
         for node in gone.values():  # first of all, as long as their plan is known
             if isinstance(node.spec, Call):
                 self.trace.aborted(node, self.session.analysis.find(node.output), error(node.output).message)
+        self._hints.clear()
         for node in gone.values():
             if not self.session.graph.variables[node.output].settled:
                 self.session.fail(node.output, error(node.output))

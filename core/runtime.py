@@ -13,9 +13,9 @@ from semantic_parrot.core.abilities import lacking, tell
 from semantic_parrot.core.admission import admit
 from semantic_parrot.core.calls import Calls
 from semantic_parrot.core.config import ConfigError
+from semantic_parrot.core.eager import Bound, take_options
 from semantic_parrot.core.engines.protocol import Delta, Done, Engine, ModelInfo
 from semantic_parrot.core.errors import InvalidRequest, NotFound
-from semantic_parrot.core.hints import Hints
 from semantic_parrot.core.history import History
 from semantic_parrot.core.program import Program
 from semantic_parrot.core.report import Report, report_of, report_of_past
@@ -127,7 +127,7 @@ class Runtime:
     def _start(self, program: Program, session: Session) -> Run:
         quota = program.parrot.quota
         admit(program, session.graph.variables, partial(self._find_model, priced=bool(quota and quota.cost)))
-        run = Run(program, session, self.calls.generate, self.calls.price, self._grace)
+        run = Run(program, session, self.calls, self._grace)
         run.on_done(self._ended)
         session.join(program, run)
         self._runs[run.id] = run
@@ -182,9 +182,16 @@ class Runtime:
 
     # Single calls.
 
-    def generate(self, body: Mapping[str, Any], hints: Hints | None = None) -> AsyncGenerator[Delta | Done, None]:
-        """Execute one rendered request. Raises InvalidRequest or UnknownModel here, other errors on the way."""
-        return self.calls.generate(body, hints or Hints())
+    def generate(self, body: Mapping[str, Any]) -> AsyncGenerator[Delta | Done, None]:
+        """Execute one OpenAI body. Raises InvalidRequest, UnknownModel or NotFound here, other errors on the way."""
+        plain, options = take_options(body)
+        session = None if options.session is None else self.sessions.get(options.session)
+        hints = options.hints()
+        items = self.calls.generate(plain, hints)
+        if session is None and hints.due is None:
+            return items
+        bound = Bound(hints.due, options.deadline_ms)
+        return bound.over(items) if session is None else session.hold(bound, items)
 
     async def tokenize(self, model: str, content: str | tuple[Message, ...]) -> list[int]:
         """Raises UnknownModel."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
 
 from semantic_parrot.core.ahead import Ahead
 from semantic_parrot.core.analysis import Analysis, Class, Planned, PrefixUses, Skeleton
-from semantic_parrot.core.errors import Cancelled, NotFound, ParrotError
+from semantic_parrot.core.eager import Bound, Criteria
+from semantic_parrot.core.engines.protocol import Delta, Done
+from semantic_parrot.core.errors import Cancelled, DeadlineExceeded, NotFound, ParrotError
 from semantic_parrot.core.fills import Fills
 from semantic_parrot.core.graph import Effects, Graph, Variable
 from semantic_parrot.core.instance import Node
@@ -39,12 +42,13 @@ class Session:
         self.sharing = sharing
         self._start = start
         self._plan = plan
+        self._held: set[Bound] = set()
         self._waiters: dict[str, list[asyncio.Future[JSON]]] = {}
 
     @property
     def busy(self) -> bool:
-        """Whether a run is under way or a client waits for a variable."""
-        return bool(self.runs or self._waiters)
+        """Whether a run or a call on its own is under way, or a client waits for a variable."""
+        return bool(self.runs or self._held or self._waiters)
 
     # Programs.
 
@@ -141,27 +145,59 @@ class Session:
         self.graph.settable(name)
         self.resolve(name, value)
 
-    async def get(self, name: str) -> JSON:
-        """The value, as soon as there is one. Raises NotFound, or the error of the call that should produce it."""
+    async def get(self, name: str, criteria: Criteria | None = None) -> JSON:
+        """The value, as soon as there is one. Raises NotFound, the error of the call that should produce it, or
+        DeadlineExceeded: then the wait ends, and the call goes on."""
         variable = self.graph.variable(name)
         if variable.error is not None:
             raise variable.error
         if variable.settled:
             return variable.value
+        criteria = criteria or Criteria()
+        self._ask(name, criteria)
         waiter: asyncio.Future[JSON] = asyncio.get_running_loop().create_future()
         waiting = self._waiters.setdefault(name, [])
         waiting.append(waiter)
         try:
-            return await waiter
+            async with asyncio.timeout(None if criteria.deadline_ms is None else criteria.deadline_ms / 1e3):
+                return await waiter
+        except TimeoutError:
+            late = f"{name!r} was not there within the deadline of {criteria.deadline_ms:g} ms"
+            raise DeadlineExceeded(late, where=name) from None
         finally:
             waiting.remove(waiter)
             if not waiting and self._waiters.get(name) is waiting:
                 del self._waiters[name]
 
+    def _ask(self, name: str, criteria: Criteria) -> None:
+        """Deduce again what is open, now that it is known how variable `name` is waited for."""
+        now = time.monotonic()
+        stated: dict[str, Class] = {} if criteria.objective is None else {name: criteria.objective}
+        due = {} if criteria.deadline_ms is None else {name: now + criteria.deadline_ms / 1e3}
+        if stated or due:
+            self.analysis.join((), stated, now=now, due=due)
+        if criteria.objective == "latency":
+            for step in self.analysis.upstream(name):
+                node = self.graph.variables[step.planned.output].producer
+                if node is not None:
+                    node.owner.hurry(node, step)
+
+    async def hold(self, bound: Bound, items: AsyncGenerator[Delta | Done, None]) -> AsyncGenerator[Delta | Done, None]:
+        """`items`, the answer of a call on its own, for as long as the session is open and `bound` allows."""
+        self._held.add(bound)
+        try:
+            async with aclosing(bound.over(items)) as bounded:
+                async for item in bounded:
+                    yield item
+        finally:
+            self._held.discard(bound)
+
     def close(self, reason: str = "the session was closed") -> None:
-        """Cancel its runs; whoever waits for a variable gets Cancelled."""
+        """Cancel its runs and calls; whoever waits for a variable gets Cancelled."""
         for run in tuple(self.runs):
             run.cancel(reason)
+        for bound in tuple(self._held):
+            bound.stop(Cancelled(reason, where=self.id))
         for name in tuple(self._waiters):
             for waiter in self._waiters.pop(name):
                 if not waiter.done():

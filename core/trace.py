@@ -83,6 +83,10 @@ class Trace:
         call = self.calls[node.output] = self.plan(node, step)
         call.state, call.ready, call.prefixes = "ready", at, hints.prefixes or ()
 
+    def hurried(self, output: str, step: Step) -> None:
+        """The call is to be made sooner than was planned, by `step`."""
+        self.calls[output].objective, self.calls[output].because = step.objective, because(step)
+
     def spoke(self, output: str) -> None:
         """Some text of the call's answer has come."""
         call = self.calls[output]

@@ -99,7 +99,7 @@ class Tally:
         return (most is not None and tokens > most) or (dearest is not None and cost > dearest * ROUNDING)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Meter:
     """Of one call: a Payer that bills its run's tally."""
 

@@ -33,10 +33,11 @@ async def read_object(request: Request, limit: int, *, optional: bool = False) -
 
 
 def refuse_query(request: Request, known: Collection[str] = ()) -> None:
-    """Raises InvalidRequest: a parameter that is not read would be obeyed by nobody."""
-    for name in request.query_params:
-        if name not in known:
-            raise InvalidRequest(f"unknown or unsupported query parameter {name!r}", where=name)
+    """Raises InvalidRequest: a parameter that is not read would be obeyed by nobody, and neither would a second one."""
+    for name, _ in request.query_params.multi_items():
+        if name in known and len(request.query_params.getlist(name)) == 1:
+            continue
+        raise InvalidRequest(f"unknown or unsupported query parameter {name!r}", where=name)
 
 
 def refuse_fields(body: dict[str, Any], known: Collection[str]) -> None:

@@ -77,6 +77,8 @@ def error_response(error: ParrotError) -> Response:
     if isinstance(error, BodyTooLarge):
         return Refused(error.body(), error.status)
     headers = {"Retry-After": "1"} if error.retryable else None
+    if error.status >= 500 and not error.retryable:
+        headers = {"X-Should-Retry": "false"}  # OpenAI's clients repeat a 5xx by themselves unless they are told
     return JSONResponse(error.body(), error.status, headers)
 
 

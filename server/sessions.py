@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from semantic_parrot.core.admission import refuse_large_input
+from semantic_parrot.core.eager import parse_criteria
 from semantic_parrot.core.errors import InvalidRequest
 from semantic_parrot.core.program import Body, parse_program
 from semantic_parrot.core.session import split_variable_id
@@ -46,9 +47,11 @@ def routes(service: Service) -> APIRouter:
     @router.get("/v1/variables/{variable_id:path}")
     async def get(request: Request, variable_id: str) -> Response:
         """Get: answers when the variable has its value, or with the error of the call that should produce it."""
-        refuse_query(request)
+        refuse_query(request, {"criteria"})
+        text = request.query_params.get("criteria")
+        criteria = None if text is None else parse_criteria(text)
         session_id, name = split_variable_id(variable_id)
-        value = await unless_gone(request, runtime.sessions.get(session_id).get(name))
+        value = await unless_gone(request, runtime.sessions.get(session_id).get(name, criteria))
         return JSONResponse({"id": variable_id, "name": name, "value": value})
 
     @router.put("/v1/variables/{variable_id:path}")

@@ -147,7 +147,9 @@ def test_a_bad_submission_runs_nothing(site, session, body):
     assert site.engine.seen == []
 
 
-@pytest.mark.parametrize("query", ["stream=true", "criteria=latency", "x=1"])
+@pytest.mark.parametrize(
+    "query", ["stream=true", "criteria=fast", "criteria=deadline_ms%3D0", "criteria=latency&criteria=latency", "x=1"]
+)
 def test_a_query_that_nobody_obeys_is_refused_by_name(site, session, query):
     ids = submit(site, session, call("a", "x", "hello"))
     response = site.http.get(f"/v1/variables/{ids['x']}?{query}")
