@@ -94,11 +94,15 @@ def demo(
 
 @app.command()
 def simulate(
-    workload: Annotated[str, typer.Option(help="W1 to W7, or a file of programs (JSON lines).")] = "W2",
+    workload: Annotated[str, typer.Option(help="W1 to W7, tenants, or a file of programs (JSON lines).")] = "W2",
     engines: Annotated[int, typer.Option(min=1, help="Modelled engines.")] = 1,
     seed: Annotated[int, typer.Option(help="Of the generated workload.")] = 0,
     calls: Annotated[int, typer.Option(min=1, help="Calls that arrive, at least; their programs are finished.")] = 1000,
     rate: Annotated[float, typer.Option(min=1e-6, help="Arrivals, as a multiple of the workload's own.")] = 1.0,
+    load: Annotated[float | None, typer.Option(min=1e-6, help="Or as a part of what the engines can do.")] = None,
+    costs: Annotated[str, typer.Option(help="What engines take: default, gpu, cpu, or a JSON file.")] = "default",
+    cache: Annotated[int | None, typer.Option(min=0, help="Prompt tokens that stay in an engine after use.")] = None,
+    tpot: Annotated[float | None, typer.Option(min=0, help="Milliseconds per token that latency calls keep.")] = None,
     disable: Annotated[list[str] | None, typer.Option(help="An optimisation to do without; may be repeated.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON and nothing else.")] = False,
 ) -> None:
@@ -107,7 +111,18 @@ def simulate(
     from semantic_parrot.core.simulator.report import as_text
 
     try:
-        found = run(workload, engines=engines, seed=seed, calls=calls, rate=rate, disable=frozenset(disable or ()))
+        found = run(
+            workload,
+            engines=engines,
+            seed=seed,
+            calls=calls,
+            rate=rate,
+            at_load=load,
+            costs=costs,
+            cache=cache,
+            tpot=None if tpot is None else tpot / 1e3,
+            disable=frozenset(disable or ()),
+        )
     except ValueError as error:
         typer.echo(f"parrot: {error}", err=True)
         raise typer.Exit(2) from None

@@ -1,76 +1,51 @@
-"""A modelled engine: continuous batching, chunked prefill first come first served, a prefix cache of a given size."""
+"""A modelled engine: continuous batching by rank, chunked prefill, caps that pause what gives way, a prefix cache."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
-from math import inf
+from math import inf, sqrt
+
+from semantic_parrot.core.simulator.cache import Cache
+from semantic_parrot.core.simulator.costs import Costs
 
 #: Parts of a step that are none: wide enough for clocks of 10^7 seconds, on which a nanosecond is lost.
 CLOSE = 1e-5
 
-
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """Seconds. A step with `n` sequences over `context` resident tokens takes base + each * n + context * token; while
-    prompts wait, each step also fills `chunk` of their tokens. `cache`: prompt tokens that stay after use."""
-
-    base: float = 0.012
-    each: float = 0.0004
-    token: float = 2e-7
-    prefill: float = 0.0001
-    chunk: int = 512
-    cache: int = 200_000
-
-    def step(self, n: int, context: float = 0.0) -> float:
-        return self.base + self.each * n + self.token * context
-
-
-class Cache:
-    """Resident prefixes by name, least recently used out first. A prefix counts its tokens past the one before it."""
-
-    def __init__(self, capacity: float) -> None:
-        self._capacity = capacity
-        self._tokens: OrderedDict[int, float] = OrderedDict()
-        self._used = 0.0
-
-    def touch(self, names: tuple[int, ...], ends: tuple[float, ...]) -> float:
-        """Tokens of the longest resident prefix; all of `names` (shortest first) are resident afterwards."""
-        hit = before = 0.0
-        for name, end in zip(names, ends, strict=True):
-            if name in self._tokens:
-                hit = end
-                self._tokens.move_to_end(name)
-            else:
-                self._tokens[name] = end - before
-                self._used += end - before
-            before = end
-        while self._used > self._capacity:
-            _, tokens = self._tokens.popitem(last=False)
-            self._used -= tokens
-        return hit
+#: Rows of prefill that gives way, in a step in which a capping sequence decodes; and seconds after which a paused
+#: sequence gives way no more. As the native engine has them.
+ROWS, BOUND = 128, 30.0
 
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """`fresh`: prompt tokens to fill; `cached`: those found resident. `ends`: the engine's count of steps at
-    which it has generated `output` tokens."""
+    """`names`, `ends`: its prompt's prefixes and their tokens. `fresh`: prompt tokens to fill, once that has begun;
+    `cached`: those found resident. `left`: tokens to generate, while it does not decode; `stops`: the engine's count of
+    steps at which there will be none left, while it does."""
 
     id: int
     prompt: float
-    fresh: float
     output: int
     admitted: float
+    rank: int = 0
+    cap: int | None = None
+    names: tuple[int, ...] = ()
+    ends: tuple[float, ...] = ()
+    owner: int | None = None
+    fresh: float | None = None
     cached: float = 0.0
     began: float = 0.0
-    ends: float = inf
+    left: float = 0.0
+    stops: float = inf
+    decodes: bool = False
+    since: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
 class SimEngine:
     """Every decoding sequence gets one token a step, so their ends are found on one axis, the count of steps; it is
-    moved on to `now` whenever the batch changes. Costs O(log batch) for a sequence's coming and going."""
+    moved on to `now` whenever the batch changes. A sequence's coming and going costs O(log batch), and what it makes
+    pause and resume."""
 
     costs: Costs
     cache: Cache
@@ -78,54 +53,138 @@ class SimEngine:
     moved: float = 0.0
     context: float = 0.0
     busy: float = 0.0
-    filling: list[Sequence] = field(default_factory=list)
-    first: int = 0  # of `filling`
-    decoding: list[tuple[float, int, Sequence]] = field(default_factory=list)
+    n: int = 0
+    first: int = 0  # of the `n` that decode, those of rank 0
+    filling: list[tuple[int, int, Sequence]] = field(default_factory=list)
+    paused: list[tuple[int, int, Sequence]] = field(default_factory=list)
+    _ends: list[tuple[float, int, Sequence]] = field(default_factory=list)
+    _last: list[tuple[int, int, Sequence]] = field(default_factory=list)  # of those that decode, who gives way first
+    _caps: dict[int, int] = field(default_factory=dict)
+    _limit: int = 0
+
+    def __post_init__(self) -> None:
+        self._limit = self.costs.window
 
     def admit(self, sequence: Sequence, now: float) -> None:
         self.advance(now)
-        self.filling.append(sequence)
+        heappush(self.filling, (sequence.rank, sequence.id, sequence))
 
-    def _seconds(self) -> float:
+    def _fills(self) -> Sequence | None:
+        """Whose prompt is being filled: the first by rank, if it could decode thereafter. What it finds resident is
+        found out only now: a cold fan-out fills its shared prefix once."""
+        if not self.filling:
+            return None
+        head = self.filling[0][2]
+        if self.n >= self._limit if head.rank else self.first >= self.costs.window:
+            return None
+        if head.fresh is None:
+            head.cached = min(self.cache.hit(head.names, head.ends), head.prompt - 1)
+            head.fresh = head.prompt - head.cached
+        return head
+
+    def _rows(self, head: Sequence) -> int:
+        return min(ROWS, self.costs.chunk) if self._caps and head.rank else self.costs.chunk
+
+    def _seconds(self, head: Sequence | None) -> float:
         """Of a step, now."""
-        seconds = self.costs.step(len(self.decoding), self.context)
-        return seconds + self.costs.prefill * self.costs.chunk if self.first < len(self.filling) else seconds
+        seconds = self.costs.step(self.n, self.context)
+        return seconds if head is None else seconds + self.costs.prefill * self._rows(head)
 
     def advance(self, now: float) -> None:
         """Let time pass; nothing ends on the way (see `next`)."""
         elapsed, self.moved = now - self.moved, now
-        if elapsed <= 0 or not (self.decoding or self.first < len(self.filling)):
+        head = self._fills()
+        if elapsed <= 0 or (head is None and not self.n):
             return
-        steps = elapsed / self._seconds()
+        steps = self._steps(elapsed, self._seconds(head))
         self.busy += elapsed
         self.steps += steps
-        self.context += steps * len(self.decoding)
-        if self.first < len(self.filling):
-            self.filling[self.first].fresh -= steps * self.costs.chunk
+        self.context += steps * self.n
+        if head is not None and head.fresh is not None:
+            head.fresh -= steps * self._rows(head)
+
+    def _steps(self, elapsed: float, seconds: float) -> float:
+        """In `elapsed` seconds, if the first takes `seconds`: the context grows by `n` tokens with each."""
+        grows = self.costs.token * self.n
+        return elapsed / seconds if not grows else (sqrt(seconds * seconds + 2 * grows * elapsed) - seconds) / grows
 
     def next(self) -> float:
         """When the next prompt is filled or the next answer ends; inf if nothing runs."""
-        seconds = self._seconds()
-        at = inf
-        if self.decoding:
-            at = max(0.0, self.decoding[0][0] - self.steps) * seconds
-        if self.first < len(self.filling):
-            at = min(at, max(0.0, self.filling[self.first].fresh) / self.costs.chunk * seconds)
-        return self.moved + at
+        head, at = self._fills(), inf
+        seconds = self._seconds(head)
+        while self._ends and not (self._ends[0][2].decodes and self._ends[0][2].stops == self._ends[0][0]):
+            heappop(self._ends)
+        if self._ends:
+            at = max(0.0, self._ends[0][0] - self.steps)
+        if head is not None and head.fresh is not None:
+            at = min(at, max(0.0, head.fresh) / self._rows(head))
+        return self.moved + at * (seconds + self.costs.token * self.n * at / 2) if at < inf else inf
 
     def due(self) -> tuple[Sequence | None, Sequence | None]:
         """(the one whose prompt is filled now, the one whose answer ends now), after `advance` to `next`."""
         filled = ended = None
-        if self.first < len(self.filling) and self.filling[self.first].fresh <= CLOSE * self.costs.chunk:
-            filled = self.filling[self.first]
-            self.first += 1
-            if self.first > 64:
-                del self.filling[: self.first]
-                self.first = 0
-            filled.began, filled.ends = self.moved, self.steps + max(0, filled.output - 1)
-            self.context += filled.prompt
-            heappush(self.decoding, (filled.ends, filled.id, filled))
-        if self.decoding and self.decoding[0][0] <= self.steps + CLOSE:
-            ended = heappop(self.decoding)[2]
-            self.context = max(0.0, self.context - ended.prompt - ended.output) if self.decoding else 0.0
+        head = self._fills()
+        if head is not None and head.fresh is not None and head.fresh <= CLOSE * self._rows(head):
+            filled = head
+            heappop(self.filling)
+            self.cache.put(filled.names, filled.ends, filled.owner)
+            filled.began = filled.since = self.moved
+            filled.left = max(0, filled.output - 1)
+            if filled.cap is not None:
+                self._caps[filled.id] = filled.cap
+            heappush(self.paused, (filled.rank, filled.id, filled))
+        if self._ends and self._ends[0][0] <= self.steps + CLOSE:
+            ended = self._ends[0][2]
+            if ended.decodes and ended.stops == self._ends[0][0]:
+                self._stop(ended)
+                self._caps.pop(ended.id, None)
+            else:
+                ended = None
+            heappop(self._ends)
+        if filled is not None or ended is not None:
+            self._balance()
         return filled, ended
+
+    def _balance(self) -> None:
+        """Who decodes: the first by rank, no more than the window; while one that caps is among them, beyond its cap
+        none that gives way."""
+        window = self.costs.window
+        if self.paused and self.moved - self.paused[0][2].since >= BOUND:
+            late = heappop(self.paused)[2]
+            late.rank = 0
+            heappush(self.paused, (0, late.id, late))
+        while True:
+            self._limit = max(self.first, min(window, *self._caps.values())) if self._caps else window
+            worst, head = self._worst(), self.paused[0][2] if self.paused else None
+            if self.n > self._limit and worst is not None and worst.rank:
+                self._pause(worst)
+            elif head is not None and self.n < (self._limit if head.rank else window):
+                self._resume(heappop(self.paused)[2])
+            elif head is not None and worst is not None and head.rank < worst.rank:
+                self._pause(worst)
+            else:
+                return
+
+    def _worst(self) -> Sequence | None:
+        while self._last and not (self._last[0][2].decodes and self._last[0][2].rank == -self._last[0][0]):
+            heappop(self._last)
+        return self._last[0][2] if self._last else None
+
+    def _resume(self, s: Sequence) -> None:
+        s.decodes, s.stops = True, self.steps + s.left
+        self.n += 1
+        self.first += s.rank == 0
+        self.context += s.prompt + s.output - s.left
+        heappush(self._ends, (s.stops, s.id, s))
+        heappush(self._last, (-s.rank, -s.id, s))
+
+    def _stop(self, s: Sequence) -> None:
+        s.decodes, s.left = False, max(0.0, s.stops - self.steps)
+        self.n -= 1
+        self.first -= s.rank == 0
+        self.context = max(0.0, self.context - s.prompt - s.output + s.left) if self.n else 0.0
+
+    def _pause(self, s: Sequence) -> None:
+        self._stop(s)
+        s.since = self.moved
+        heappush(self.paused, (s.rank, s.id, s))

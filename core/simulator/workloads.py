@@ -1,15 +1,9 @@
-"""The project's workloads as programs with arrival times: their shapes, seeded, at a scale; and files of the same form.
-
-A file is JSON lines: {"at": seconds, "app": name, "tenant": name, "stated": {output: objective}, "deadline_ms": number,
-"calls": [{"output", "parts": [text | {"var": name} | {"text": number of characters, "of": name}], "tokens"}]}.
-"""
+"""The project's workloads as programs with arrival times: their shapes, seeded, at a scale."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
 
 from semantic_parrot.core.analysis.pieces import Piece, Var
@@ -165,50 +159,27 @@ def w7(random: Random) -> Iterator[SimProgram]:
         yield SimProgram(at, "tools", tuple(calls), f"agent{i % 8}", {calls[-1].output: "latency"})
 
 
+def tenants(random: Random) -> Iterator[SimProgram]:
+    """Eight tenants of equal weight with unequal needs: short and long prompts and answers, chains and fan-outs."""
+    for i, at in enumerate(_poisson(random, 8.0)):
+        kind = i % 8
+        tenant, prompt, output = f"tenant{kind}", 100 * (kind + 1), 400 // (kind + 1)
+        name = f"t{i}"
+        if kind % 4 == 3:  # a fan-out and what reads it
+            calls = [SimCall(f"{name}.{j}", (text(f"{tenant}.{i}.{j}", prompt),), output) for j in range(8)]
+            calls.append(SimCall(name, tuple(Var(call.output) for call in calls), 2 * output))
+        elif kind % 4 == 2:  # a chain
+            calls = [SimCall(f"{name}.0", (text(f"{tenant}.{i}", prompt),), output)]
+            calls += [
+                SimCall(f"{name}.{j}", (text(f"{tenant} go on", 50), Var(f"{name}.{j - 1}")), output) for j in (1, 2)
+            ]
+        else:
+            calls = [SimCall(name, (text(f"{tenant} asks", 64 * kind), text(f"{tenant}.{i}", prompt)), output)]
+        stated: dict[str, Class] = {calls[-1].output: "latency" if kind < 4 else "throughput"}
+        yield SimProgram(at, tenant, tuple(calls), tenant, stated)
+
+
 WORKLOADS: dict[str, Callable[[Random], Iterator[SimProgram]]] = {
-    "W1": w1, "W2": w2, "W3": w3, "W4": w4, "W5": w5, "W6": w6, "W7": w7
+    "W1": w1, "W2": w2, "W3": w3, "W4": w4, "W5": w5, "W6": w6, "W7": w7,
+    "tenants": tenants,
 }  # fmt: skip
-
-
-def load(name: str, seed: int, rate: float = 1.0) -> Iterator[SimProgram]:
-    """The programs of workload `name` (W1 to W7, endless) or of the file of that name, in order of arrival; `rate`
-    times as dense. Raises ValueError with one line for neither."""
-    if name in WORKLOADS:
-        programs = WORKLOADS[name](Random(seed))
-    else:
-        path = Path(name)
-        if not path.is_file():
-            raise ValueError(f"no workload {name!r}: it is W1 to W7, or a file")
-        programs = read(path)
-    for program in programs:
-        yield SimProgram(
-            program.at / rate, program.app, program.calls, program.tenant, program.stated, program.deadline
-        )
-
-
-def read(path: Path) -> Iterator[SimProgram]:
-    """The programs of a file. Raises ValueError naming the line."""
-    with path.open() as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                body = json.loads(line)
-                calls = tuple(SimCall(c["output"], tuple(map(_piece, c["parts"])), c["tokens"]) for c in body["calls"])
-                deadline = body.get("deadline_ms")
-                yield SimProgram(
-                    float(body["at"]),
-                    body.get("app", "app"),
-                    calls,
-                    body.get("tenant", ""),
-                    body.get("stated", {}),
-                    None if deadline is None else deadline / 1e3,
-                )
-            except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-                raise ValueError(f"{path}, line {number}: no program: {error!r}") from None
-
-
-def _piece(part: str | dict[str, str | int]) -> Piece:
-    if isinstance(part, str):
-        return part
-    if "var" in part:
-        return Var(str(part["var"]))
-    return str(part["of"]).ljust(int(part["text"]), "x")

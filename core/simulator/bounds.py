@@ -1,0 +1,132 @@
+"""What no schedule can do better than: of one program alone on idle engines, and of a whole trace at its load.
+
+Of one program, `path` is its critical path at an idle engine's costs. It is no tight bound for a fan-out: an engine
+fills one prompt after the other, and a fuller batch has longer steps. So the calls of one depth, which are parallel,
+are also bounded by the work they need. An engine that runs some of them takes base seconds for each of its steps, of
+which there are at least as many as the longest of them needs, and besides that the work of all of them (prefill of
+each fresh token, each and token of each generated one), whatever the order. With T seconds for all, an engine whose
+longest call needs m steps therefore has room for T - base m seconds of work. Give the calls with the most steps to the
+first engine until it has no room (the last one in part), the next ones to the second, and so on: that makes every m as
+small as it can be, so if some are left over no assignment ends in T. The level takes that T, after the shortest path
+up to any of its calls and before the shortest one after any.
+
+Of a trace, the mean completion time is at least
+  - the mean of the programs' own bounds;
+  - that of shortest-remaining-first on one machine as fast as all engines, which needs of each program only what no
+    schedule can save (`Costs.share`) and may serve any part of it at any time: SRPT is optimal there (Schrage 1968);
+  - where each program is a chain: what its calls wait for their own tokens. Let there be K steps on all engines in a
+    horizon H, for X tokens with M seconds of work of their own: K <= (engines H - fills - M) / base. By Cauchy and
+    Schwarz a token shares its step with X / K on average at least, so that it takes base + (M / X) * (X / K) instead of
+    base + M / X. (This takes all calls to have equal contexts.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from math import inf
+
+from semantic_parrot.core.simulator.costs import Costs
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """One call's: seconds before it may start (a pause), seconds of work that no batch saves, and steps."""
+
+    after: float
+    work: float
+    steps: float
+
+    def alone(self, costs: Costs) -> float:
+        """Seconds at an idle engine."""
+        return self.work + costs.base * self.steps
+
+
+def program_bound(calls: Sequence[tuple[Cost, Sequence[int]]], engines: int, costs: Costs) -> tuple[float, float]:
+    """(critical path, the largest of the bounds above) in seconds. Each call with the indices of its producers, which
+    come before it."""
+    took = [cost.alone(costs) for cost, _ in calls]
+    heads, tails, depths = [0.0] * len(calls), [0.0] * len(calls), [0] * len(calls)
+    for i, (cost, producers) in enumerate(calls):
+        heads[i] = cost.after + max((heads[p] + took[p] for p in producers), default=0.0)
+        depths[i] = max((depths[p] + 1 for p in producers), default=0)
+    for i in range(len(calls) - 1, -1, -1):
+        for p in calls[i][1]:
+            tails[p] = max(tails[p], calls[i][0].after + took[i] + tails[i])
+    path = max(head + seconds for head, seconds in zip(heads, took, strict=True))
+    levels: dict[int, list[int]] = {}
+    for i, depth in enumerate(depths):
+        levels.setdefault(depth, []).append(i)
+    best = path
+    for level in levels.values():
+        if len(level) > engines:
+            within = parallel([(calls[i][0].steps, calls[i][0].work) for i in level], engines, costs.base)
+            best = max(best, min(heads[i] for i in level) + within + min(tails[i] for i in level))
+    return path, best
+
+
+def parallel(calls: Sequence[tuple[float, float]], engines: int, base: float) -> float:
+    """Seconds that parallel calls, each with its steps and its work, take on `engines` engines at the least."""
+    calls = sorted(calls, reverse=True)
+    work = sum(own for _, own in calls)
+    low = max(work / engines, base * calls[0][0])
+    high = work + base * calls[0][0]
+    while high - low > 1e-4 * high:
+        middle = (low + high) / 2
+        low, high = (low, middle) if _fits(calls, engines, base, middle) else (middle, high)
+    return low
+
+
+def _fits(calls: Sequence[tuple[float, float]], engines: int, base: float, seconds: float) -> bool:
+    used, room = 0, 0.0
+    for steps, work in calls:
+        while work > room:
+            if used == engines:
+                return False
+            work -= room
+            room = seconds - base * steps
+            used += 1
+            if room <= 0:
+                return False
+        room -= work
+    return True
+
+
+def shortest_first(work: Sequence[tuple[float, float]]) -> float:
+    """The mean completion time of (arrival, seconds) under shortest remaining first, on one machine."""
+    ready: list[float] = []
+    now = total = 0.0
+    coming = sorted(work)
+    for i, (at, seconds) in enumerate(coming):
+        now = max(now, at) if not ready else now
+        heappush(ready, seconds)
+        total -= at
+        until = coming[i + 1][0] if i + 1 < len(coming) else inf
+        now = max(now, at)
+        while ready and now < until:
+            least = heappop(ready)
+            if now + least > until:
+                heappush(ready, least - (until - now))
+                now = until
+            else:
+                now += least
+                total += now
+    return total / len(work) if work else 0.0
+
+
+@dataclass(slots=True, eq=False)
+class Trace:
+    """Sums over the calls that ran, for the floor at their load. `marginal`: seconds of decode beside the base."""
+
+    fills: float = 0.0
+    tokens: int = 0
+    marginal: float = 0.0
+    chains: bool = True
+
+    def longer(self, engines: int, horizon: float, costs: Costs) -> float:
+        """Seconds that all these tokens take at the least beyond what they would alone."""
+        room = engines * horizon - self.fills - self.marginal
+        if not self.tokens or room <= 0:
+            return 0.0
+        return self.marginal * max(0.0, self.tokens * costs.base / room - 1)
