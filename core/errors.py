@@ -21,6 +21,7 @@ ParrotError
 ├─ DependencyFailed (424)          a node whose input will never arrive
 ├─ Cancelled (499)
 ├─ DeadlineExceeded (504)         the run's deadline came before the value
+├─ OutOfMemory (503)              the engine had no memory for this request alone
 ├─ EngineFailed (503, retryable)   the engine died or refused; another try may work
 ├─ BadLogits (500)                 the model's logits give no next token: NaN, infinity, or all ruled out
 └─ InternalError (500)             our own bug
@@ -153,6 +154,12 @@ class DeadlineExceeded(ParrotError):
     code = "deadline_exceeded"
     kind = "timeout"
     status = 504
+
+
+class OutOfMemory(ParrotError):
+    code = "out_of_memory"
+    kind = "service_unavailable"
+    status = 503
 
 
 class EngineFailed(ParrotError):

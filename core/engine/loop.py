@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Collection, Iterable
 
+from semantic_parrot.core.engine import halving
 from semantic_parrot.core.engine.compiling import Compiling
 from semantic_parrot.core.engine.draw import draw
 from semantic_parrot.core.engine.grammar import Grammars
@@ -18,7 +19,14 @@ from semantic_parrot.core.engine.sampler import NONE_LEFT, UNREADABLE
 from semantic_parrot.core.engine.sequence import Sequence
 from semantic_parrot.core.engine.text import TextModel
 from semantic_parrot.core.engines.protocol import UNDIRECTED, Directions, Done, Stats, Usage
-from semantic_parrot.core.errors import BadLogits, ContextOverflow, EmptyPrompt, InvalidRequest, ParrotError
+from semantic_parrot.core.errors import (
+    BadLogits,
+    ContextOverflow,
+    EmptyPrompt,
+    InvalidRequest,
+    OutOfMemory,
+    ParrotError,
+)
 from semantic_parrot.core.events import Timings
 from semantic_parrot.core.request import ModelRequest
 
@@ -93,16 +101,18 @@ class EngineLoop:
         if batch is None:
             self._compiling.wait()
             return refused
-        sampled, logits = self._runner.run(batch)
-        for work in batch.work:
+        ran = halving.run(self._runner, batch)
+        for work in ran.done:
             self._planner.computed(work)
             self._computed += work.rows if work.sequence.ahead else 0
-        sequences = [work.sequence for work in sampled]
-        tokens = draw(sequences, logits)
         self._steps += 1
+        replies = refused + [reply for work in ran.failed for reply in self._fail_for_memory(work.sequence)]
+        sequences = [work.sequence for work in ran.sampled]
+        tokens = draw(sequences, ran.logits) if sequences else []
         now = time.monotonic()
-        replies = [reply for s, token in zip(sequences, tokens, strict=True) for reply in self._advance(s, token, now)]
-        return refused + replies
+        for s, token in zip(sequences, tokens, strict=True):
+            replies += self._advance(s, token, now)
+        return replies
 
     def forget_prefixes(self) -> None:
         """Free every block that no live sequence holds."""
@@ -207,6 +217,14 @@ class EngineLoop:
         )
         self._planner.remove(self._live.pop(s.id))
         return [*([Text(s.id, shown, usage)] if shown else []), Finished(s.id, done)]
+
+    def _fail_for_memory(self, s: Sequence) -> list[Failed]:
+        if s.ahead:
+            self._planner.remove_ahead(s.id)
+            return []
+        message = f"the engine ran out of memory at token {s.computed} of this request, with no other beside it"
+        self._planner.remove(self._live.pop(s.id))
+        return [Failed(s.id, OutOfMemory.code, message)]
 
     def _fail(self, s: Sequence, token: int | InvalidRequest) -> Failed:
         """End an answer whose next token can't be chosen."""

@@ -31,12 +31,15 @@ class Runner:
         self._device = cache.keys[0].device
         self._plan = paged_attention(self._device.type, deterministic=deterministic)
 
+    def prepare(self, batch: Batch) -> None:
+        """What comes before `run`, once, however often that is tried."""
+        self._cache.clear(batch.clear)
+        self._cache.copy(batch.copies)
+
     @torch.inference_mode()
     def run(self, batch: Batch) -> tuple[list[Work], Tensor]:
         """Compute the batch's rows and write their KV. Returns the work that wanted logits, and those: [len, vocab],
         fp32."""
-        self._cache.clear(batch.clear)
-        self._cache.copy(batch.copies)
         # Decode rows by length: attention pads neighbours to one length.
         work = sorted(batch.work, key=lambda w: (w.rows > 1, w.sequence.computed))
         tokens: list[int] = []

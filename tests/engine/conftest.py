@@ -54,6 +54,9 @@ class Recorded:
     logits: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)
     tokens: dict[int, list[int]] = field(default_factory=dict)
 
+    def prepare(self, batch):
+        self.runner.prepare(batch)
+
     def run(self, batch):
         work, logits = self.runner.run(batch)
         for w, row in zip(work, logits, strict=True):
