@@ -9,42 +9,34 @@ Where SDPA lacks part of the formula (soft-capping, sinks), `capped_attention` t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from semantic_parrot.kernels.capped_attention import capped_attention
-from semantic_parrot.kernels.paging import SCRATCH, Gather, Segment, Slots
+from semantic_parrot.kernels.padded import Group, by_length, group
+from semantic_parrot.kernels.paging import Segment, Slots
+
+#: Blocks to which short decode rows are padded at least, so that they go together.
+LEAST = 8
 
 
-def plan(segments: Sequence[Segment], rows: int, block_size: int, device: torch.device) -> TorchPlan:
-    """Consecutive decode rows share a group while their lengths round to one power of two of blocks: order decode
-    rows by length, and padding at most doubles what is read."""
-    groups: list[_Group] = []
-    batch: list[Segment] = []
-    bucket = 0
-    for s in segments:
-        size = 0 if s.rows > 1 else _bucket(-(-s.context // block_size))
-        if batch and (size == 0 or size != bucket):
-            groups.append(_group(batch, block_size, device))
-            batch = []
-        bucket = size
-        batch.append(s)
-        if s.rows > 1:
-            groups.append(_group(batch, block_size, device))
-            batch = []
-    if batch:
-        groups.append(_group(batch, block_size, device))
-    covered = sum(s.rows for s in segments)
-    return TorchPlan(Slots(segments, rows, block_size, device), tuple(groups), covered == rows)
+def plan(
+    segments: Sequence[Segment], rows: int, block_size: int, device: torch.device, *, decodes: bool = True
+) -> TorchPlan:
+    """`decodes` False: decode rows are stored and left at zero, for another kernel to attend to."""
+    attended = segments if decodes else [s for s in segments if s.rows > 1]
+    groups = [group(some, block_size, device) for some in by_length(attended, block_size, least=LEAST)]
+    covered = sum(s.rows for s in attended) == rows
+    return TorchPlan(Slots(segments, rows, block_size, device), tuple(groups), covered)
 
 
 @dataclass(frozen=True, slots=True)
 class TorchPlan:
     slots: Slots
-    groups: tuple[_Group, ...]
+    groups: tuple[Group, ...]
     covered: bool
 
     def attend(
@@ -104,64 +96,3 @@ class TorchPlan:
                 o = capped_attention(q[:, :, here], k, v, chunk_mask, scale, softcap, sink)
             out[here] = o.permute(2, 0, 1, 3)
         return out.view(1, rows, heads, -1)
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """`sequences` decode rows from `start` on, or one sequence's chunk of `rows`; `context`: the longest."""
-
-    start: int
-    sequences: int
-    rows: int
-    context: int
-    blocks: Tensor  # [sequences, blocks of the longest]
-    positions: Tensor  # [sequences, rows]
-    block_size: int
-    _gather: Gather = field(default_factory=Gather)
-    _rows: dict[int, Tensor] = field(default_factory=dict)
-    _masks: dict[tuple[int | None, torch.dtype], Tensor] = field(default_factory=dict)
-
-    def read(self, cache: Tensor) -> Tensor:
-        """Keys or values, padded: [kv_heads, sequences, tokens, dim]."""
-        heads = cache.shape[1]
-        rows = self._rows.get(heads)
-        if rows is None:
-            head = torch.arange(heads, device=self.blocks.device)[:, None, None]
-            rows = self._rows[heads] = (self.blocks * heads + head).flatten()
-        return self._gather(cache, rows).view(heads, self.sequences, -1, cache.shape[3])
-
-    def mask(self, window: int | None, dtype: torch.dtype) -> Tensor:
-        """What each row may not see, as -inf: [1, sequences, rows, tokens]."""
-        if window is not None and window >= self.context:
-            window = None
-        found = self._masks.get((window, dtype))
-        if found is None:
-            token = torch.arange(self.blocks.shape[1] * self.block_size, device=self.blocks.device)
-            position = self.positions[:, :, None]
-            hidden = token > position
-            if window is not None:
-                hidden |= token <= position - window
-            found = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, -torch.inf)[None]
-            self._masks[window, dtype] = found
-        return found
-
-
-def _bucket(blocks: int) -> int:
-    return max(8, 1 << (blocks - 1).bit_length())
-
-
-def _group(batch: list[Segment], block_size: int, device: torch.device) -> _Group:
-    context = max(s.context for s in batch)
-    width = -(-context // block_size)
-    table = [[*s.blocks[:width], *[SCRATCH] * (width - len(s.blocks))] for s in batch]
-    first = torch.tensor([[s.context - s.rows] for s in batch])
-    positions = first + torch.arange(batch[0].rows)
-    return _Group(
-        start=batch[0].start,
-        sequences=len(batch),
-        rows=batch[0].rows,
-        context=context,
-        blocks=torch.tensor(table).to(device),
-        positions=positions.to(device),
-        block_size=block_size,
-    )

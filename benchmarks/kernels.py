@@ -1,0 +1,103 @@
+"""Tree attention against reading a shared prefix again for every row, on this machine's CPU.
+
+    python benchmarks/kernels.py [--threads 1] [--json FILE]
+
+One layer's decode attention: `rows` sequences over one prefix, 40 tokens of their own each, fp32, random inputs and
+shuffled blocks. Both kernels take turns; the ratio is that of the medians. `bound`: the time that its multiplications
+take at the rate of a large matrix product measured in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import random
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from semantic_parrot.kernels import torch_attention, torch_tree
+from semantic_parrot.kernels.paging import Segment
+
+BLOCK = 16
+OWN = 40
+CPU = torch.device("cpu")
+SHAPES = [(rows, prefix, 4, 3, 64) for rows in (2, 4, 8, 32) for prefix in (128, 512, 1024, 2048)]
+SHAPES += [(32, 2048, 8, 1, 64), (32, 2048, 2, 8, 64), (64, 4096, 4, 4, 128)]
+
+
+def seconds(repeats: int, *functions: Callable[[], object]) -> list[float]:
+    """The median time of each; they take turns."""
+    took: list[list[float]] = [[] for _ in functions]
+    for repeat in range(repeats + 2):
+        for function, own in zip(functions, took, strict=True):
+            begun = time.perf_counter()
+            function()
+            if repeat >= 2:
+                own.append(time.perf_counter() - begun)
+    return [statistics.median(own) for own in took]
+
+
+@torch.inference_mode()
+def measure(rows: int, prefix: int, kv_heads: int, group: int, dim: int, rate: float, repeats: int) -> dict[str, Any]:
+    ids = list(range(1, prefix // BLOCK + rows * (OWN // BLOCK + 1) + 1))
+    random.Random(1).shuffle(ids)
+    shared = [ids.pop() for _ in range(prefix // BLOCK)]
+    own = [[ids.pop() for _ in range(-(-OWN // BLOCK))] for _ in range(rows)]
+    segments = [Segment(i, 1, prefix + OWN, shared + mine) for i, mine in enumerate(own)]
+    blocks = 1 + prefix // BLOCK + rows * (OWN // BLOCK + 1)
+    caches = [torch.randn(blocks, kv_heads, BLOCK, dim) for _ in range(2)]
+    query = torch.randn(1, kv_heads * group, rows, dim)
+    new = [torch.randn(1, kv_heads, rows, dim) for _ in range(2)]
+
+    def attend(planner: Any) -> Callable[[], torch.Tensor]:
+        plan = planner(segments, rows, BLOCK, CPU)
+        return lambda: plan.attend(query, *new, *caches, scale=dim**-0.5, window=None)
+
+    plain, tree = attend(torch_attention.plan), attend(torch_tree.plan)
+    error = (plain() - tree()).abs().max().item()
+    unshared, once = seconds(repeats, plain, tree)
+    flops = 4 * rows * (prefix + OWN) * kv_heads * group * dim
+    shape = {"rows": rows, "prefix": prefix, "kv_heads": kv_heads, "queries_per_kv_head": group, "dim": dim}
+    took = {"unshared_ms": unshared * 1e3, "tree_ms": once * 1e3, "bound_ms": flops / rate * 1e3}
+    return {**shape, **took, "ratio": unshared / once, "difference": error}
+
+
+def matrix_rate() -> float:
+    """Multiplications and additions a second, of a large product in fp32."""
+    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
+    (took,) = seconds(9, lambda: a @ b)
+    return 2 * 1024**3 / took
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    rate = matrix_rate()
+    print(f"{args.threads} threads, {rate / 1e9:.0f} GFLOP/s in a large product")
+    rows = []
+    for shape in SHAPES:
+        rows.append(found := measure(*shape, rate, args.repeats))
+        print(
+            f"{found['rows']:3} rows, prefix {found['prefix']:5}, {shape[2]} x {shape[3]} heads of {shape[4]}:"
+            f" unshared {found['unshared_ms']:7.2f} ms, tree {found['tree_ms']:6.2f} ms, {found['ratio']:5.2f}x"
+            f" (bound {found['bound_ms']:.2f} ms)",
+            flush=True,
+        )
+    if args.json:
+        machine = {"cpu": torch.cpu.get_capabilities().get("cpu_name"), "torch": torch.__version__}
+        about = {"python": platform.python_version(), "threads": args.threads, **machine, "gflops": rate / 1e9}
+        args.json.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
