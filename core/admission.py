@@ -10,7 +10,7 @@ from semantic_parrot.core.program import Branch, Call, Map, Program
 from semantic_parrot.core.request import parse_request
 from semantic_parrot.core.transforms import check as check_transform
 from semantic_parrot.core.value import JSON, refuse_large
-from semantic_parrot.core.wire import TEMPLATE, render
+from semantic_parrot.core.wire import TEMPLATE, references, render
 
 
 def admit(program: Program, existing: Collection[str], find_model: Callable[[str, str], object]) -> None:
@@ -52,6 +52,9 @@ def _check_call(call: Call, where: str, checked: set[str], find_model: Callable[
     call.inputs()  # refuses malformed templates
     shape = _shape(call.request)
     if shape is None or shape not in checked:
+        if variables := references({"model": call.request.get("model")}, where):
+            message = f"{where}.model: the model must be known beforehand, and not by variable {variables[0]!r}"
+            raise InvalidRequest(message, where=f"{where}.model")
         request = parse_request(render(call.request, _AnyText()), prefix=where, allow_empty=True)
         find_model(request.model, f"{where}.model")
         if shape is not None:

@@ -24,7 +24,7 @@ from semantic_parrot.core.request import ModelRequest, parse_request
 from semantic_parrot.core.scheduler import Scheduler
 from semantic_parrot.core.scheduling import Placement, Policy, Task
 from semantic_parrot.core.usage import NOTHING, Meter, Payer, Price
-from semantic_parrot.core.wire import content_key
+from semantic_parrot.core.wire import content_key, render
 
 Items = AsyncGenerator[Delta | Done, None]
 
@@ -81,7 +81,10 @@ class Calls:
     def plan(self, call: Call) -> tuple[Skeleton, float]:
         """What is expected of a call that has been checked: its prompt's pieces, and seconds on an idle engine."""
         prompt = skeleton(call.request)
-        return prompt, self.scheduler(call.request["model"]).decider.estimates.seconds(prompt)
+        name = call.request["model"]
+        if not isinstance(name, str):  # a template, of constants alone
+            name = render({"model": name}, {})["model"]
+        return prompt, self.scheduler(name).decider.estimates.seconds(prompt)
 
     def generate(self, body: Mapping[str, Any], hints: Hints) -> Items:
         """Execute one rendered request. Raises InvalidRequest or UnknownModel here, other errors on the way."""

@@ -12,7 +12,8 @@ ParrotError
 │  └─ ContextOverflow
 ├─ QuotaExceeded (402)             the run used up its tokens or cost; not 429, which clients repeat blindly
 ├─ NotFound (404)
-│  └─ UnknownModel
+│  ├─ UnknownModel
+│  └─ SessionClosed (410)          it was there: it was closed, or nobody used it
 ├─ BodyTooLarge (413)
 ├─ TransformFailed (422)           a transform, map or branch that its input does not suit
 │  ├─ WrongType                    a list where it needs a text …
@@ -106,6 +107,11 @@ class NotFound(ParrotError):
 
 class UnknownModel(NotFound):
     code = "model_not_found"
+
+
+class SessionClosed(NotFound):
+    code = "session_closed"
+    status = 410
 
 
 class BodyTooLarge(ParrotError):

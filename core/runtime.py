@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -125,15 +126,19 @@ class Runtime:
         return self._start(program, self._new_session() if wanted is None else self.sessions.get(wanted))
 
     def _start(self, program: Program, session: Session) -> Run:
-        quota = program.parrot.quota
+        begun, quota, deadline = time.monotonic(), program.parrot.quota, program.parrot.deadline_ms
         admit(program, session.graph.variables, partial(self._find_model, priced=bool(quota and quota.cost)))
         run = Run(program, session, self.calls, self._grace)
         run.on_done(self._ended)
         session.join(program, run)
         self._runs[run.id] = run
-        if program.parrot.deadline_ms is not None:
-            expiry = asyncio.get_running_loop().call_later(program.parrot.deadline_ms / 1e3, run.expire)
-            run.on_done(lambda _: expiry.cancel())
+        if deadline is not None:
+            left = deadline / 1e3 - (time.monotonic() - begun)
+            if left <= 0:
+                run.expire()  # before any of its calls has a turn
+            else:
+                expiry = asyncio.get_running_loop().call_later(left, run.expire)
+                run.on_done(lambda _: expiry.cancel())
         return run
 
     def _find_model(self, model: str, where: str, *, priced: bool) -> None:
@@ -183,7 +188,7 @@ class Runtime:
     # Single calls.
 
     def generate(self, body: Mapping[str, Any]) -> AsyncGenerator[Delta | Done, None]:
-        """Execute one OpenAI body. Raises InvalidRequest, UnknownModel or NotFound here, other errors on the way."""
+        """Execute one OpenAI body. Raises InvalidRequest or NotFound here, other errors on the way."""
         plain, options = take_options(body)
         session = None if options.session is None else self.sessions.get(options.session)
         hints = options.hints()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from semantic_parrot.core.errors import TooLarge
@@ -31,8 +32,38 @@ def kind(value: JSON) -> str:
 
 
 def shown(value: JSON) -> str:
-    """What `value` is and its first 80 characters, for messages."""
-    return f"{kind(value)}: {as_text(value)[:80]!r}"
+    """What `value` is and its first 80 characters, for messages. It looks no further: a value may be huge."""
+    return f"{kind(value)}: {_beginning(value, 80)!r}"
+
+
+def _beginning(value: JSON, most: int) -> str:
+    """``as_text(value)[:most]``."""
+    if isinstance(value, str):
+        return value[:most]
+    text = ""
+    for piece in _pieces(value):
+        text += piece
+        if len(text) >= most:
+            break
+    return text[:most]
+
+
+def _pieces(value: JSON) -> Iterator[str]:
+    """What ``str(value)`` is made of; lazily, and no deeper than anybody reads, as each level begins with a bracket."""
+    if isinstance(value, list):
+        yield "["
+        for i, member in enumerate(value):
+            yield ", " if i else ""
+            yield from _pieces(member)
+        yield "]"
+    elif isinstance(value, dict):
+        yield "{"
+        for i, (key, member) in enumerate(value.items()):
+            yield f"{', ' if i else ''}{key!r}: "
+            yield from _pieces(member)
+        yield "}"
+    else:
+        yield repr(value)
 
 
 def refuse_large(value: JSON) -> None:
@@ -51,8 +82,8 @@ def refuse_large(value: JSON) -> None:
                 size += len(node) + sum(map(len, node))
                 inner += node.values()
             if size > MAX_SIZE:
-                raise TooLarge(f"a value of more than {MAX_SIZE} characters and members")
+                raise TooLarge(f"a value of more than {MAX_SIZE} characters and members: {shown(value)}")
         level = inner
         if not level:
             return
-    raise TooLarge(f"a value nested deeper than {MAX_DEPTH} levels")
+    raise TooLarge(f"a value nested deeper than {MAX_DEPTH} levels: {shown(value)}")

@@ -5,7 +5,15 @@ import asyncio
 import pytest
 from scripted import ScriptedEngine, answer, text_of
 
-from semantic_parrot.core.errors import Cancelled, EngineFailed, InvalidRequest, NotFound, ParrotError, UnknownModel
+from semantic_parrot.core.errors import (
+    Cancelled,
+    EngineFailed,
+    InvalidRequest,
+    NotFound,
+    ParrotError,
+    SessionClosed,
+    UnknownModel,
+)
 from semantic_parrot.core.program import Body, Call, parse_program
 from semantic_parrot.core.request import parse_request
 from semantic_parrot.core.runtime import Runtime
@@ -221,6 +229,71 @@ async def test_step_wise_submit_set_get(runtime):
         await session.get("nobody")
 
 
+async def test_a_session_that_is_gone_says_so(runtime):
+    session = runtime.sessions.open()
+    runtime.sessions.close(session.id)
+    for use in (
+        lambda: runtime.sessions.get(session.id),
+        lambda: runtime.sessions.close(session.id),
+        lambda: runtime.submit(program({"b": ("B",)}, parrot={"session": session.id})),
+    ):
+        with pytest.raises(SessionClosed, match="was closed; open another one") as caught:
+            use()
+        assert (caught.value.status, caught.value.where) == (410, session.id)
+    with pytest.raises(NotFound) as unknown:
+        runtime.sessions.get("ses_nobody")
+    assert unknown.value.status == 404
+
+
+async def test_only_so_many_closed_sessions_are_remembered(runtime, monkeypatch):
+    monkeypatch.setattr("semantic_parrot.core.sessions.REMEMBERED", 2)
+    gone = [runtime.sessions.open().id for _ in range(3)]
+    for session_id in gone:
+        runtime.sessions.close(session_id)
+    for session_id, status in zip(gone, (404, 410, 410), strict=True):
+        with pytest.raises(NotFound) as caught:
+            runtime.sessions.get(session_id)
+        assert caught.value.status == status
+
+
+@pytest.mark.parametrize("ended", ["finished", "failed", "cancelled"])
+async def test_to_cancel_a_run_that_has_ended_changes_nothing(runtime, engine, ended):
+    if ended == "failed":
+        engine._fail = lambda _: EngineFailed("lost")
+    run = runtime.submit(program({"a": ("A",)}))
+    if ended == "cancelled":
+        run.cancel()
+    await run.wait()
+    before = run.result()
+    assert before["status"] == ended
+    run.cancel()
+    runtime.release(run, [])
+    assert run.result() == before
+    assert [event.type async for _, event in run.events()].count("run.finished") == 1
+
+
+async def test_a_deadline_that_is_past_when_the_run_is_accepted_runs_nothing(runtime, engine):
+    run = runtime.submit(program(DIAMOND, inputs={"in": "x"}, parrot={"deadline_ms": 1e-6}))
+    assert run.ended
+    assert {name: error["code"] for name, error in run.errors().items()} == {
+        "a": "deadline_exceeded", **dict.fromkeys("bcd", "dependency_failed")
+    }  # fmt: skip
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert (run.status, engine.seen) == ("failed", [])
+
+
+async def test_a_model_may_be_a_template_of_constants_alone(runtime, engine):
+    call = {"id": "a", "output": "x", "request": {**request("A"), "model": {"$t": ["def", "ault"]}}}
+    run = runtime.submit(parse_program({"calls": [call]}))
+    await run.wait()
+    assert (run.status, engine.seen[0].model) == ("finished", "default")
+    call["request"]["model"] = {"$t": [{"var": "in"}]}
+    with pytest.raises(InvalidRequest, match="known beforehand, and not by variable 'in'") as caught:
+        runtime.submit(parse_program({"calls": [call], "inputs": {"in": "default"}}))
+    assert caught.value.where == "calls[0].request.model"
+
+
 async def test_closing_a_session_ends_its_runs_and_its_waiters(runtime):
     session = runtime.sessions.open()
     session.submit(Body(calls=[Call(id="one", output="a", request=request("A ", ("in",)))]), {"in": None})
@@ -245,7 +318,7 @@ async def test_a_session_that_nobody_uses_expires(engine):
     later = asyncio.Event()
     asyncio.get_running_loop().call_later(0.2, later.set)
     await later.wait()
-    with pytest.raises(NotFound):
+    with pytest.raises(SessionClosed, match=r"was not used for 0\.02 s"):
         runtime.sessions.get(idle.id)
     assert runtime.sessions.get(used.id) is used
     await runtime.close()

@@ -13,7 +13,7 @@ from semantic_parrot.core import regexes
 from semantic_parrot.core.errors import InvalidProgram, NoMatch, TooLarge, TransformFailed, WrongType
 from semantic_parrot.core.operations import Transform
 from semantic_parrot.core.transforms import apply, check
-from semantic_parrot.core.value import MAX_DEPTH, MAX_SIZE, as_text, refuse_large
+from semantic_parrot.core.value import MAX_DEPTH, MAX_SIZE, as_text, refuse_large, shown
 from semantic_parrot.core.wire import render, template
 
 TRANSFORM = TypeAdapter(Transform)
@@ -246,3 +246,22 @@ def test_a_value_is_measured_however_much_of_it_is_shared():
         refuse_large(deep)
     refuse_large(deep[0])
     refuse_large(["x" * 999] * 1000)
+
+
+@given(
+    st.recursive(
+        st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=60)),
+        lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(max_size=20), inner)),
+    )
+)
+def test_a_value_is_shown_by_its_first_80_characters(value):
+    assert shown(value).endswith(repr(as_text(value)[:80]))
+
+
+def test_a_value_too_large_to_be_written_out_is_shown_too():
+    huge = ["x" * 100]
+    for _ in range(100):
+        huge = [huge, huge]
+    assert shown(huge) == f"a list: {'[' * 80!r}"
+    with pytest.raises(TooLarge, match="more than 1000000 characters and members: a list: "):
+        refuse_large(["x"] * (MAX_SIZE + 1))

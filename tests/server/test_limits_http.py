@@ -78,3 +78,47 @@ def test_a_limit_that_allows_nothing_is_refused_by_name(site, parrot, place):
     assert response.json()["error"]["param"] == place
     assert place in response.json()["error"]["message"]
     assert site.engine.seen == []
+
+
+def test_a_deadline_that_is_past_when_the_run_is_accepted_runs_nothing(site):
+    result = site.http.post("/v1/runs", json={**PROGRAM, "parrot": {"deadline_ms": 1e-6}}).json()
+    assert (result["status"], result["outputs"], site.engine.seen) == ("failed", {}, [])
+    assert result["errors"]["s0"]["code"] == "deadline_exceeded"
+    assert result["errors"]["answer"]["code"] == "dependency_failed"
+
+
+def test_to_cancel_a_run_that_has_ended_says_how_it_ended(site):
+    result = site.http.post("/v1/runs", json=PROGRAM).json()
+    for _ in range(2):
+        response = site.http.delete(f"/v1/runs/{result['id']}")
+        assert (response.status_code, response.json()) == (200, result)
+    assert result["status"] == "finished"
+
+
+def test_errors_of_values_show_their_beginning_and_the_rest_completes(site):
+    long = "no JSON, but a text of more than eighty characters, of which nobody wants to see more in any message"
+    items = [f"member {i}" for i in range(30)]
+    program = {
+        "calls": [call("fine", ("text",))],
+        "transforms": [
+            {"id": "parse", "op": "json", "of": "text", "output": "parsed"},
+            {"id": "find", "op": "regex", "pattern": "^[0-9]+$", "of": "text", "output": "number"},
+            {"id": "dig", "op": "get", "path": ["missing"], "of": "object", "output": "deep"},
+            {"id": "wrong", "op": "join", "sep": "", "of": "object", "output": "joined"},
+        ],
+        "maps": [{"id": "each", "over": "items", "item": "x", "bound": 2, "result": "x", "output": "all"}],
+        "inputs": {"text": long, "object": {"key": long}, "items": items},
+    }
+    result = site.http.post("/v1/runs", json=program).json()
+    assert (result["status"], list(result["outputs"])) == ("failed", ["fine"])
+    for name, code, value in (
+        ("parsed", "no_match", long),
+        ("number", "no_match", long),
+        ("deep", "no_match", str({"key": long})),
+        ("joined", "wrong_type", str({"key": long})),
+        ("all", "too_large", str(items)),
+    ):
+        error = result["errors"][name]
+        assert (error["code"], error["param"]) == (code, name)
+        assert repr(value[:80]) in error["message"]
+        assert value[:85] not in error["message"]

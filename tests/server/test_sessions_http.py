@@ -15,6 +15,9 @@ def call(id: str, output: str, *parts: str | tuple[str]) -> dict[str, Any]:
     return {"id": id, "output": output, "request": {"model": "default", "temperature": 0, "messages": [message]}}
 
 
+PLAIN = {"model": "default", "messages": [{"role": "user", "content": "hi"}]}
+
+
 @pytest.fixture
 def session(site):
     opened = site.http.post("/v1/sessions").json()["id"]
@@ -91,10 +94,10 @@ def test_closing_a_session_ends_its_calls_and_whoever_waits(gated):
         assert gated.http.delete(session).json()["closed"] is True
         waiting.join(10)
     assert gated.engine.left.acquire(timeout=10)
-    # Cancelled, or not found if it asked after the session had gone.
-    assert answers[0].status_code in (424, 499, 404)
-    assert gated.http.delete(session).status_code == 404
-    assert gated.http.post(f"{session}/calls", json={"calls": [call("c", "z", "x")]}).status_code == 404
+    # Cancelled, or told so if it asked after the session had gone.
+    assert answers[0].status_code in (424, 499, 410)
+    assert gated.http.delete(session).status_code == 410
+    assert gated.http.post(f"{session}/calls", json={"calls": [call("c", "z", "x")]}).status_code == 410
 
 
 def test_a_failed_call_is_the_error_of_its_variable(gated):
@@ -155,3 +158,22 @@ def test_a_query_that_nobody_obeys_is_refused_by_name(site, session, query):
     response = site.http.get(f"/v1/variables/{ids['x']}?{query}")
     assert response.status_code == 400
     assert response.json()["error"]["param"] == query.partition("=")[0]
+
+
+def test_a_session_that_was_closed_says_so_wherever_it_is_named(site):
+    session = site.http.post("/v1/sessions").json()["id"]
+    ids = submit(site, f"/v1/sessions/{session}", call("a", "x", "hello"))
+    assert site.http.delete(f"/v1/sessions/{session}").status_code == 200
+    program = {"calls": [call("b", "out", "Go on")], "parrot": {"session": session}}
+    for response in (
+        site.http.post(f"/v1/sessions/{session}/calls", json={"calls": [call("c", "y", "more")]}),
+        site.http.post("/v1/runs", json=program),
+        get(site, ids["x"]),
+        site.http.put(f"/v1/variables/{ids['x']}", json={"value": "v"}),
+        site.http.delete(f"/v1/sessions/{session}"),
+        site.http.post("/v1/chat/completions", json={**PLAIN, "parrot": {"session": session}}),
+    ):
+        assert response.status_code == 410, response.text
+        error = response.json()["error"]
+        assert (error["code"], error["param"]) == ("session_closed", session)
+        assert "was closed; open another one" in error["message"]
