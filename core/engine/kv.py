@@ -43,6 +43,10 @@ class BlockPool:
     def held(self, block: int) -> bool:
         return self._holders[block] > 0
 
+    def holders(self, block: int) -> int:
+        """How many sequences hold it."""
+        return self._holders[block]
+
     def take(self, count: int) -> list[int]:
         """`count` free blocks, each held once."""
         assert count <= len(self._free)

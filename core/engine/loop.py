@@ -103,8 +103,9 @@ class EngineLoop:
             return refused
         ran = halving.run(self._runner, batch)
         for work in ran.done:
+            s = work.sequence
+            self._computed += max(min(s.computed + work.rows, s.prompt) - s.computed, 0)
             self._planner.computed(work)
-            self._computed += work.rows if work.sequence.ahead else 0
         self._steps += 1
         replies = refused + [reply for work in ran.failed for reply in self._fail_for_memory(work.sequence)]
         sequences = [work.sequence for work in ran.sampled]
@@ -188,7 +189,6 @@ class EngineLoop:
         if len(s.tokens) == s.prompt:
             s.first = now
             self._reused += s.cached or 0
-            self._computed += s.prompt - (s.cached or 0)
         if isinstance(token, InvalidRequest) or token < 0:
             return [self._fail(s, token)]
         s.tokens.append(token)

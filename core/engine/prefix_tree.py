@@ -5,18 +5,19 @@ Sharing is exact to the token. Whole blocks on the way are shared as they are; w
 the part that agrees is reused by copying that block (its holder may go on writing behind the part we read).
 
 A sequence that holds a node's block holds its ancestors' too: `insert` puts the tree's block in the sequence's
-table wherever both have one for the same tokens. Only leaves that no sequence holds are evicted, the least recently
-used first.
+table wherever both have one for the same tokens. Only leaves that no sequence holds are evicted, in the order that
+`retention.Candidates` says.
 """
 
 from __future__ import annotations
 
-import heapq
 import itertools
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockPool
+from semantic_parrot.core.engine.retention import UNKNOWN, Candidates, Key, Uses
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,9 @@ class _Node:
     block: int
     parent: _Node | None
     used: int = 0
+    next_use: float = UNKNOWN
+    told: float = -inf  # when that was said
+    queued: Key | None = None
     exact: dict[tuple[int, ...], _Node] = field(default_factory=dict)
     by_first: dict[int, list[_Node]] = field(default_factory=dict)
 
@@ -72,8 +76,7 @@ class PrefixTree:
         self._roots: dict[Hashable, _Node] = {}
         self._nodes: dict[int, _Node] = {}  # by block
         self._clock = itertools.count(1)
-        self._serial = itertools.count()
-        self._leaves: list[tuple[int, int, _Node]] = []  # candidates for eviction; checked when popped
+        self._leaves: Candidates[_Node] = Candidates()  # without children or holders; checked when popped
 
     def match(self, namespace: Hashable, tokens: Sequence[int], limit: int) -> Match:
         """The longest resident prefix of `tokens`, of at most `limit` tokens. The caller holds what it uses."""
@@ -99,8 +102,11 @@ class PrefixTree:
             self._nodes[partial.block].used = now
         return Match(tuple(blocks), partial)
 
-    def insert(self, namespace: Hashable, tokens: Sequence[int], blocks: list[int], *, tail: bool) -> None:
+    def insert(
+        self, namespace: Hashable, tokens: Sequence[int], blocks: list[int], *, tail: bool, uses: Uses | None = None
+    ) -> None:
         """Make computed `tokens`, whose KV stands in `blocks`, resident; with `tail`, the last, unfilled block too.
+        `uses`: when they are read next, if that is known; what was said last counts.
 
         Mutates `blocks`: where the tree has a block for the same tokens already, the sequence goes over to it.
         """
@@ -120,23 +126,21 @@ class PrefixTree:
                 self._pool.drop((blocks[index],))
                 blocks[index] = child.block
             child.used = now
+            if uses is not None and uses.told >= child.told:
+                child.next_use, child.told = uses.at(start + len(edge)), uses.told
             node = child
 
-    def evict(self, count: int) -> int:
-        """Free up to `count` blocks; returns how many were freed."""
+    def evict(self, count: int, now: float) -> int:
+        """Free up to `count` blocks; returns how many were freed. `now`: time.monotonic()."""
         for block in self._pool.idle:
-            self._candidate(self._nodes[block])
+            self._candidate(self._nodes[block], now)
         self._pool.idle.clear()
         freed = 0
-        while freed < count and self._leaves:
-            used, _, node = heapq.heappop(self._leaves)
+        while freed < count and (node := self._leaves.pop(now)) is not None:
             # What has children or a holder comes back as a candidate when it loses the last of them.
             if self._nodes.get(node.block) is not node or node.exact or self._pool.held(node.block):
                 continue
-            if node.used != used:
-                self._candidate(node)
-                continue
-            self._remove(node)
+            self._candidate(self._remove(node), now)
             freed += 1
         return freed
 
@@ -165,17 +169,18 @@ class PrefixTree:
         self._pool.keep(block)
         return child
 
-    def _remove(self, node: _Node) -> None:
-        parent = node.parent
-        assert parent is not None
-        parent.remove(node)
+    def _remove(self, node: _Node) -> _Node:
+        """Evict `node`; returns its parent."""
+        assert node.parent is not None
+        node.parent.remove(node)
         del self._nodes[node.block]
         self._pool.forget(node.block)
-        if parent.parent is not None and not parent.exact and not self._pool.held(parent.block):
-            self._candidate(parent)
+        return node.parent
 
-    def _candidate(self, node: _Node) -> None:
-        heapq.heappush(self._leaves, (node.used, next(self._serial), node))
+    def _candidate(self, node: _Node, now: float) -> None:
+        """`node` may be a leaf now that nobody holds."""
+        if node.parent is not None and not node.exact and not self._pool.held(node.block):
+            self._leaves.push(node, now)
 
 
 def common(left: Sequence[int], right: Sequence[int]) -> int:

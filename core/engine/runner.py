@@ -33,8 +33,8 @@ class Runner:
 
     def prepare(self, batch: Batch) -> None:
         """What comes before `run`, once, however often that is tried."""
-        self._cache.clear(batch.clear)
         self._cache.copy(batch.copies)
+        self._cache.clear(batch.clear)
 
     @torch.inference_mode()
     def run(self, batch: Batch) -> tuple[list[Work], Tensor]:

@@ -78,7 +78,7 @@ class NativeEngine:
         device: str = "auto",
     ) -> None:
         self.name = name
-        self.abilities: frozenset[Ability] = frozenset(("prefill-ahead",)) if prefix_cache else frozenset()
+        self.abilities: frozenset[Ability] = frozenset(("preemption", *(("prefill-ahead",) if prefix_cache else ())))
         self.window = max_batch
         self._options = Options(
             model_dir=str(model_dir),

@@ -15,7 +15,7 @@ from tiny_models import make_model
 from semantic_parrot.core.engine.loader import load
 from semantic_parrot.core.engine.loop import EngineLoop
 from semantic_parrot.core.engine.messages import Failed, Finished, Options, Text
-from semantic_parrot.core.engines.protocol import Done
+from semantic_parrot.core.engines.protocol import UNDIRECTED, Directions, Done
 from semantic_parrot.core.request import Message, ModelRequest
 from semantic_parrot.core.sampling import Sampling
 
@@ -78,9 +78,9 @@ class Bench:
         self.failed: dict[int, Failed] = {}
         self.ids = 0
 
-    def submit(self, r: ModelRequest) -> int:
+    def submit(self, r: ModelRequest, directions: Directions = UNDIRECTED) -> int:
         self.ids += 1
-        failed = self.loop.submit(self.ids, r, time.monotonic())
+        failed = self.loop.submit(self.ids, r, time.monotonic(), directions)
         if failed is not None:
             self.failed[self.ids] = failed
         return self.ids

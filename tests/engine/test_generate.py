@@ -95,7 +95,8 @@ def test_preempted(tiny, bench, ask, generated, family, prefix_cache):
     check(b, 1, generated(path))
     stats = b.loop.stats()
     assert stats.kv_blocks_used == 0
-    assert stats.prompt_tokens_computed + stats.prompt_tokens_reused == sum(d.usage.prompt for d in b.done.values())
+    # More than the prompts: what a preemption lost is computed again, and counted.
+    assert stats.prompt_tokens_computed + stats.prompt_tokens_reused >= sum(d.usage.prompt for d in b.done.values())
 
 
 def test_the_prompts_test_what_they_should(tiny, bench, ask):

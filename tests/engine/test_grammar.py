@@ -155,8 +155,8 @@ def test_preemption_does_not_redo_the_grammar(tiny, bench, constrained):
     requests = [constrained(schema, n, 150) for n in range(4)]
     roomy, tight = bench(tiny("llama"), deterministic=True), bench(tiny("llama"), deterministic=True, kv_tokens=256)
     preempted = []
-    preempt = tight.loop._planner._preempt
-    tight.loop._planner._preempt = lambda s: (preempted.append(s.constraint), preempt(s))
+    put_back = tight.loop._planner._roster.put_back
+    tight.loop._planner._roster.put_back = lambda s, now: (preempted.append(s.constraint), put_back(s, now))
     texts = [d.text for d in tight.run(*requests)]
     assert any(preempted)
     assert texts == [d.text for d in roomy.run(*requests)]

@@ -30,7 +30,7 @@ class Books(RuleBasedStateMachine):
         if self.pool.available < count:
             return None
         if self.pool.free < count:
-            self.tree.evict(count - self.pool.free)
+            self.tree.evict(count - self.pool.free, 0)
         taken = self.pool.take(count)
         for block in taken:
             self.content[block] = {}
@@ -91,7 +91,7 @@ class Books(RuleBasedStateMachine):
     @rule(count=st.integers(1, TOTAL))
     def evict(self, count):
         free, cached = self.pool.free, self.pool.cached
-        freed = self.tree.evict(count)
+        freed = self.tree.evict(count, 0)
         assert freed == min(count, cached)  # whatever nobody holds can be had
         assert self.pool.free == free + freed
 
@@ -141,10 +141,10 @@ def test_least_recently_used_goes_first():
     for tokens in (old, new):
         pool.drop(filled(pool, tree, tokens))
     tree.match("", old, 32)
-    assert tree.evict(2) == 2
+    assert tree.evict(2, 0) == 2
     assert tree.match("", new, 32).tokens == 0
     assert tree.match("", old, 32).tokens == 32
-    assert tree.evict(1) == 1  # a leaf goes before what leads to it
+    assert tree.evict(1, 0) == 1  # a leaf goes before what leads to it
     assert tree.match("", old, 32).tokens == 16
 
 
@@ -152,9 +152,9 @@ def test_held_blocks_are_not_evicted():
     pool = BlockPool(8)
     tree = PrefixTree(pool)
     table = filled(pool, tree, [1] * 40)
-    assert tree.evict(8) == 0
+    assert tree.evict(8, 0) == 0
     pool.drop(table)
-    assert tree.evict(8) == 3
+    assert tree.evict(8, 0) == 3
     assert pool.free == 8
 
 

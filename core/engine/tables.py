@@ -1,0 +1,99 @@
+"""Which blocks a sequence's tokens lie in: shared ones from the prefix tree, its own from the pool."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Set
+
+from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockCopy, BlockPool
+from semantic_parrot.core.engine.prefix_tree import Match, PrefixTree
+from semantic_parrot.core.engine.retention import Uses
+from semantic_parrot.core.engine.sequence import Sequence
+
+
+class BlockTables:
+    """Owned by the planner. `tree` None: nothing is shared. `now`: time.monotonic() of the step that is planned."""
+
+    def __init__(self, pool: BlockPool, tree: PrefixTree | None) -> None:
+        self.now = 0.0
+        self._pool = pool
+        self._tree = tree
+
+    @property
+    def shares(self) -> bool:
+        return self._tree is not None
+
+    def match(self, s: Sequence) -> Match:
+        """What is resident of its tokens."""
+        if self._tree is None or s.alone:
+            return Match((), None)
+        return self._tree.match(s.long, s.tokens, len(s.tokens) - 1)  # the last one's logits are wanted in any case
+
+    def short(self, s: Sequence, match: Match, reserve: int) -> int:
+        """How many blocks there are too few of to place `s`, with one token more, and keep `reserve` available; 0 or
+        less: it fits."""
+        idle = sum(not self._pool.held(block) for block in match.blocks)
+        return _blocks(len(s.tokens) + 1) - len(match.blocks) + idle + reserve - self._pool.available
+
+    def gained(self, s: Sequence, wanted: Set[int], drops: Counter[int]) -> int:
+        """How many blocks more would be available if `s` were stopped too. `drops` counts the holders that each block
+        has lost so far; those of `wanted` are no gain."""
+        gained = 0
+        for block in s.blocks:
+            drops[block] += 1
+            gained += drops[block] == self._pool.holders(block) and block not in wanted
+        return gained
+
+    def place(self, s: Sequence, match: Match) -> list[BlockCopy]:
+        """Give `s` the blocks for its tokens, of which there are enough; those of `match` are shared."""
+        for block in match.blocks:
+            self._pool.hold(block)
+        s.blocks = [*match.blocks]
+        s.computed = match.tokens
+        self._extend(s, _blocks(len(s.tokens)) - len(s.blocks))
+        if match.partial is None:
+            return []
+        # Should it be evicted right now, what it holds is copied still: a step begins with its copies.
+        return [BlockCopy(match.partial.block, s.blocks[len(match.blocks)], match.partial.tokens)]
+
+    def grow(self, s: Sequence) -> bool:
+        """Room for the next token; False if there is none."""
+        if s.computed < len(s.blocks) * BLOCK_SIZE:
+            return True
+        if not self._pool.available:
+            return False
+        self._extend(s, 1)
+        return True
+
+    def share(self, s: Sequence) -> None:
+        """What is computed of a prompt may be read by others from now on; its last block, while it grows, may not."""
+        if self._tree is not None and not s.alone:
+            self._tree.insert(s.long, s.tokens[: s.computed], s.blocks, tail=s.pending == 0)
+
+    def release(self, s: Sequence, uses: Uses | None) -> None:
+        """`s` holds nothing any more; what it computed stays resident for as long as there is room."""
+        if self._tree is not None and s.computed and not s.alone:
+            self._tree.insert(s.long, s.tokens[: s.computed], s.blocks, tail=True, uses=uses)
+        if not s.finite:
+            self._pool.doubt(s.blocks)
+        self._pool.drop(s.blocks)
+        s.blocks, s.computed, s.finite = [], 0, False
+
+    def forget_prefixes(self) -> None:
+        """Drop what is resident and held by no sequence."""
+        if self._tree is not None:
+            self._tree.evict(self._pool.total, self.now)
+
+    def to_clear(self, copies: Iterable[BlockCopy]) -> tuple[int, ...]:
+        """The blocks taken for this step that may hold what is no number, and are not copied over."""
+        return tuple(set(self._pool.to_clear()).difference(copy.target for copy in copies))
+
+    def _extend(self, s: Sequence, count: int) -> None:
+        if self._pool.free < count and self._tree is not None:
+            # A few more than needed: an eviction has a fixed cost.
+            self._tree.evict(max(count - self._pool.free, 8), self.now)
+        s.blocks = s.blocks + self._pool.take(count)
+
+
+def _blocks(tokens: int) -> int:
+    return -(-tokens // BLOCK_SIZE)
