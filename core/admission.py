@@ -23,6 +23,8 @@ def admit(program: Program, existing: Collection[str], find_model: Callable[[str
         elif not isinstance(node, Map | Branch):
             check_transform(node, where)
     for name, value in program.inputs.items():
+        if value is None and program.parrot.session is None:
+            raise InvalidRequest("an input without a value needs a session to set it in", where=f"inputs.{name}")
         refuse_large_input(f"inputs.{name}", value)
     known = {node.output for node in program.nodes()} | set(program.inputs) | set(existing)
     for place in ("outputs", "parrot.objectives"):

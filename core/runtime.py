@@ -119,9 +119,6 @@ class Runtime:
 
     def submit(self, program: Program) -> Run:
         """Check the whole program, then start it. Raises ParrotError with the place; then nothing ran."""
-        declared = [name for name, value in program.inputs.items() if value is None]
-        if declared and program.parrot.session is None:
-            raise InvalidRequest("an input without a value needs a session to set it in", where=f"inputs.{declared[0]}")
         wanted = program.parrot.session
         return self._start(program, self._new_session() if wanted is None else self.sessions.get(wanted))
 

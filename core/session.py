@@ -109,12 +109,12 @@ class Session:
             if isinstance(node.spec, Call):
                 prompt, seconds = self._plan(node.spec)
                 planned.append(Planned(node.output, reads, seconds, prompt))
-                self.prefixes.join(node.output, prompt, partial(self._known, node))
+                self.prefixes.join(node.output, prompt, partial(self.text_of, node))
             else:
                 planned.append(Planned(node.output, reads, 0.0, None))
         self.analysis.join(planned, stated, now=time.monotonic(), due=due)
 
-    def _known(self, node: Node[Run], name: str) -> str:
+    def text_of(self, node: Node[Run], name: str) -> str:
         """The text of what `node` calls `name`, if it is there; else the variable's own name, marked as one."""
         variable = self.graph.variables[node.reads[name]]
         known = variable.settled and variable.error is None
