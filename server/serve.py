@@ -21,6 +21,7 @@ import uvicorn
 from semantic_parrot.core.config import ConfigError
 from semantic_parrot.core.engines.protocol import Engine, ModelLoadError
 from semantic_parrot.core.runtime import Runtime
+from semantic_parrot.server import garbage
 from semantic_parrot.server.app import create_app
 from semantic_parrot.server.listener import Protocol, Server, StartError, bind, cannot_listen, url_of
 from semantic_parrot.server.options import ServeOptions
@@ -129,7 +130,12 @@ async def _run(options: ServeOptions, sock: socket.socket, runtime: Runtime) -> 
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
     model = runtime.engines[0].model.names[0]
-    server = Server(config, runtime, lambda: _announce(url_of(sock), model, machine=options.announce))
+
+    def up() -> None:
+        garbage.settle()
+        _announce(url_of(sock), model, machine=options.announce)
+
+    server = Server(config, runtime, up)
     serving = asyncio.create_task(server.serve(sockets=[sock]))
     await _first(serving, stop)
     server.should_exit = True
