@@ -75,12 +75,14 @@ class CallAborted(_Event):
 
 
 class VariableDelta(_Event):
-    """More text of the variable that call `id` produces."""
+    """More text of the variable that call `id` produces. `logprobs`: of its tokens, in the shape of a chunk of the
+    call's response, if the call asks for them."""
 
     type: Literal["variable.delta"] = "variable.delta"
     id: str
     variable: str
     text: str
+    logprobs: dict[str, Any] | None = None
 
 
 class CallFinished(_Event):

@@ -9,7 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from semantic_parrot.core.errors import EmptyPrompt, InvalidRequest
 from semantic_parrot.core.grammar import Grammar, ResponseFormat, StructuredOutputs, grammar_of
@@ -62,7 +70,6 @@ class _StreamOptions(_Body):
 
 class _Common(Options):
     model: str
-    n: Literal[1] | None = None
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     user: str | None = None
@@ -77,6 +84,18 @@ class _Common(Options):
 class _Chat(_Common):
     messages: Annotated[list[_Message], Field(min_length=1)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+
+    @field_validator("top_logprobs")
+    @classmethod
+    def _only_beside(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and not info.data.get("logprobs"):
+            raise ValueError("it needs logprobs: true")
+        return value
+
+    def logprobs_wanted(self) -> int | None:
+        return self.top_logprobs or 0 if self.logprobs else None
 
     @model_validator(mode="after")
     def _one_limit(self) -> _Chat:
@@ -88,6 +107,10 @@ class _Chat(_Common):
 
 class _Completion(_Common):
     prompt: str
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+
+    def logprobs_wanted(self) -> int | None:
+        return self.logprobs
 
 
 def is_chat(body: Mapping[str, Any]) -> bool:

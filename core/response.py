@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from semantic_parrot.core.engines.protocol import Done, Usage
+from semantic_parrot.core.engines.protocol import Delta, Done, Usage
+from semantic_parrot.core.logprobs import TokenLogprob, chat_logprobs, completion_logprobs
 from semantic_parrot.core.request import is_chat
 
 
@@ -18,20 +19,30 @@ def usage(usage: Usage) -> dict[str, Any]:
     }
 
 
+def logprobs(body: Mapping[str, Any], tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
+    """The `logprobs` of a choice, or of a chunk of it."""
+    return chat_logprobs(tokens) if is_chat(body) else completion_logprobs(tokens)
+
+
 def completion(body: Mapping[str, Any], done: Done, *, id: str, created: int) -> dict[str, Any]:
     """The whole response to the rendered request `body`: a chat completion if it has messages, else a completion."""
-    choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": done.reason}
-    if is_chat(body):
-        choice["message"] = {"role": "assistant", "content": done.text, "refusal": None}
-    else:
-        choice["text"] = done.text
-    kind = "chat.completion" if is_chat(body) else "text_completion"
+    chat = is_chat(body)
+    choices: list[dict[str, Any]] = []
+    for index, made in enumerate(done.choices):
+        told = None if made.logprobs is None else logprobs(body, made.logprobs)
+        choice = {"index": index, "logprobs": told, "finish_reason": made.reason}
+        if chat:
+            choice["message"] = {"role": "assistant", "content": made.text, "refusal": None}
+        else:
+            choice["text"] = made.text
+        choices.append(choice)
+    kind = "chat.completion" if chat else "text_completion"
     return {
         "id": id,
         "object": kind,
         "created": created,
         "model": body["model"],
-        "choices": [choice],
+        "choices": choices,
         "usage": usage(done.usage),
     }
 
@@ -41,11 +52,13 @@ class Chunks:
 
     def __init__(self, body: Mapping[str, Any], *, id: str, created: int) -> None:
         self._chat = is_chat(body)
+        self._body = body
         kind = "chat.completion.chunk" if self._chat else "text_completion"
         self._base = {"id": id, "object": kind, "created": created, "model": body["model"]}
 
-    def _chunk(self, text: str | None, reason: str | None, role: str | None = None) -> dict[str, Any]:
-        choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": reason}
+    def _chunk(self, index: int, text: str | None, **fields: Any) -> dict[str, Any]:
+        role = fields.pop("role", None)
+        choice = {"index": index, "logprobs": None, "finish_reason": None, **fields}
         if self._chat:
             named = {"role": role, "content": text}
             choice["delta"] = {key: value for key, value in named.items() if value is not None}
@@ -53,14 +66,18 @@ class Chunks:
             choice["text"] = text or ""
         return {**self._base, "choices": [choice]}
 
-    def first(self) -> dict[str, Any] | None:
-        return self._chunk("", None, "assistant") if self._chat else None
+    def first(self) -> list[dict[str, Any]]:
+        """One for each choice."""
+        choices = range(self._body.get("n") or 1)
+        return [self._chunk(index, "", role="assistant") for index in choices] if self._chat else []
 
-    def delta(self, text: str) -> dict[str, Any]:
-        return self._chunk(text, None)
+    def delta(self, delta: Delta) -> dict[str, Any]:
+        told = logprobs(self._body, delta.logprobs) if delta.logprobs else None
+        return self._chunk(delta.index, delta.text, logprobs=told)
 
-    def last(self, done: Done) -> dict[str, Any]:
-        return self._chunk(None, done.reason)
+    def last(self, done: Done) -> list[dict[str, Any]]:
+        """One for each choice."""
+        return [self._chunk(i, None, finish_reason=choice.reason) for i, choice in enumerate(done.choices)]
 
     def usage(self, done: Done) -> dict[str, Any]:
         return {**self._base, "choices": [], "usage": usage(done.usage)}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from semantic_parrot.core import events
 from semantic_parrot.core.analysis import Step
 from semantic_parrot.core.calls import Calls
-from semantic_parrot.core.engines.protocol import Done
+from semantic_parrot.core.engines.protocol import Delta, Done
 from semantic_parrot.core.errors import Cancelled, DeadlineExceeded, InternalError, ParrotError
 from semantic_parrot.core.events import Event, RunUsage, Status
 from semantic_parrot.core.graph import Aborted
@@ -25,7 +25,7 @@ from semantic_parrot.core.hints import Hints, because, hints_of
 from semantic_parrot.core.instance import Node
 from semantic_parrot.core.log import Log
 from semantic_parrot.core.program import Call, Program
-from semantic_parrot.core.response import completion
+from semantic_parrot.core.response import completion, logprobs
 from semantic_parrot.core.trace import Trace
 from semantic_parrot.core.usage import Tally
 from semantic_parrot.core.value import JSON
@@ -131,10 +131,7 @@ class Run:
                     if isinstance(item, Done):
                         self._succeed(ready, item)
                     else:
-                        self.trace.spoke(ready.output)
-                        self.session.ahead.grew(ready.output, item.text)
-                        if streams:
-                            self._emit(events.VariableDelta(id=ready.id, variable=ready.output, text=item.text))
+                        self._hear(ready, item, streams)
                     if self._tally.exceeded:
                         self._stop(self._tally.over, "failed")
                         return
@@ -143,6 +140,16 @@ class Run:
         except Exception:
             log.exception("call %r of %s", ready.id, self.id)
             self._fail(ready, InternalError(f"call {ready.id!r} failed inside the server; its log says why"))
+
+    def _hear(self, ready: Ready, delta: Delta, streams: bool) -> None:
+        self.trace.spoke(ready.output)
+        if delta.index:
+            return  # the variable is the first choice
+        self.session.ahead.grew(ready.output, delta.text)
+        if streams:
+            told = logprobs(ready.body, delta.logprobs) if delta.logprobs else None
+            event = events.VariableDelta(id=ready.id, variable=ready.output, text=delta.text, logprobs=told)
+            self._emit(event)
 
     def _succeed(self, ready: Ready, done: Done) -> None:
         response = completion(ready.body, done, id=f"chatcmpl-{uuid.uuid4().hex}", created=int(time.time()))

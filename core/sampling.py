@@ -5,13 +5,17 @@ OpenAI's names where it has one, else vLLM's. What neither has, and what is not 
 
 from __future__ import annotations
 
+import hashlib
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from semantic_parrot.core.errors import InvalidRequest
+
+#: Choices that one request may have.
+MOST_CHOICES = 16
 
 _TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 _TokenKey = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,8})$")]
@@ -20,7 +24,8 @@ _TokenKey = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,8})$")]
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """`max_tokens` None means up to the model's context. `temperature` 0 is greedy. `top_k` 0: all tokens.
-    `logit_bias`: (token, what is added to its logit)."""
+    `logit_bias`: (token, what is added to its logit). `logprobs`: how many of the likeliest tokens are told beside each
+    token's own log-probability; None: nothing is told. `n`: choices, each an answer of its own."""
 
     temperature: float = 1.0
     top_p: float = 1.0
@@ -36,6 +41,13 @@ class Sampling:
     logit_bias: tuple[tuple[int, float], ...] = ()
     min_tokens: int = 0
     stop_token_ids: tuple[int, ...] = ()
+    logprobs: int | None = None
+    n: int = 1
+
+    def choices(self) -> tuple[Sampling, ...]:
+        """What each choice is sampled by: the first with the request's own seed, the others with seeds that follow from
+        it. Greedy choices are equal."""
+        return tuple(replace(self, n=1, seed=_seed(self.seed, i)) for i in range(self.n))
 
     @property
     def penalised(self) -> bool:
@@ -68,6 +80,11 @@ class Options(BaseModel):
     stop: str | Annotated[list[str], Field(max_length=16)] | None = None
     stop_token_ids: Annotated[list[_TokenId], Field(max_length=128)] | None = None
     ignore_eos: bool = False
+    n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
+
+    def logprobs_wanted(self) -> int | None:
+        """See Sampling.logprobs; the two kinds of bodies say it in two ways."""
+        return None
 
     def sampling(self, max_tokens: int | None) -> Sampling:
         """`max_tokens`: the request's, or its default. Raises InvalidRequest where options contradict each other."""
@@ -90,8 +107,17 @@ class Options(BaseModel):
             logit_bias=tuple((int(token), float(bias)) for token, bias in (self.logit_bias or {}).items()),
             min_tokens=self.min_tokens or 0,
             stop_token_ids=tuple(dict.fromkeys(self.stop_token_ids or ())),
+            logprobs=self.logprobs_wanted(),
+            n=self.n or 1,
         )
 
 
 def _given(value: float | None, default: float) -> float:
     return default if value is None else float(value)
+
+
+def _seed(seed: int, choice: int) -> int:
+    if choice == 0:
+        return seed
+    digest = hashlib.blake2b(choice.to_bytes(8, "little"), key=seed.to_bytes(8, "little", signed=True), digest_size=8)
+    return int.from_bytes(digest.digest(), "little") >> 1

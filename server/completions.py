@@ -42,15 +42,15 @@ def _error_block(error: ParrotError) -> str:
 
 async def _blocks(chunks: Chunks, first: Delta | Done, items: Items, *, usage: bool) -> AsyncGenerator[str, None]:
     """The response as SSE blocks. The status line is long gone when an error comes, so the error is a block too."""
-    opening = chunks.first()
-    if opening is not None:
+    for opening in chunks.first():
         yield f"data: {data(opening)}\n\n"
     try:
         item = first
         while isinstance(item, Delta):
-            yield f"data: {data(chunks.delta(item.text))}\n\n"
+            yield f"data: {data(chunks.delta(item))}\n\n"
             item = await _next(items)
-        yield f"data: {data(chunks.last(item))}\n\n"
+        for last in chunks.last(item):
+            yield f"data: {data(last)}\n\n"
         if usage:
             yield f"data: {data(chunks.usage(item))}\n\n"
     except ParrotError as error:

@@ -7,6 +7,7 @@ from collections.abc import Sequence as List
 from torch import Tensor
 
 from semantic_parrot.core.engine.sampler import sample
+from semantic_parrot.core.engine.scores import distribution, tell
 from semantic_parrot.core.engine.sequence import Sequence
 from semantic_parrot.core.errors import InvalidRequest
 
@@ -22,11 +23,14 @@ def draw(sequences: List[Sequence], logits: Tensor) -> list[int | InvalidRequest
                 masks[row] = s.constraint.mask()
             except InvalidRequest as error:
                 refused[row] = error
+    scored = [row for row, s in enumerate(sequences) if s.scores is not None]
+    before = distribution(logits, scored) if scored else None
     penalties = {row: s.penalties for row, s in enumerate(sequences) if s.penalties is not None}
     tokens = sample(logits, [s.sampling for s in sequences], [len(s.tokens) for s in sequences], penalties, masks)
-    return [
-        refused.get(row) or _completable(s, token) for row, (s, token) in enumerate(zip(sequences, tokens, strict=True))
-    ]
+    tokens = [_completable(s, token) for s, token in zip(sequences, tokens, strict=True)]
+    if before is not None:
+        tell(before, [tokens[row] for row in scored], [s.scores for s in sequences if s.scores is not None])
+    return [refused.get(row) or token for row, token in enumerate(tokens)]
 
 
 def _completable(s: Sequence, token: int) -> int:

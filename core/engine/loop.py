@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 from semantic_parrot.core.engine import halving
 from semantic_parrot.core.engine.compiling import Compiling
 from semantic_parrot.core.engine.draw import draw
 from semantic_parrot.core.engine.grammar import Grammars
+from semantic_parrot.core.engine.intake import Intake
 from semantic_parrot.core.engine.kv import BlockPool
 from semantic_parrot.core.engine.messages import Failed, Finished, Reply, Text
-from semantic_parrot.core.engine.penalties import Penalties
 from semantic_parrot.core.engine.planner import Planner
 from semantic_parrot.core.engine.runner import Runner
 from semantic_parrot.core.engine.sampler import NONE_LEFT, UNREADABLE
 from semantic_parrot.core.engine.sequence import Sequence
 from semantic_parrot.core.engine.text import TextModel
 from semantic_parrot.core.engines.protocol import UNDIRECTED, Directions, Done, Stats, Usage
-from semantic_parrot.core.errors import (
-    BadLogits,
-    ContextOverflow,
-    EmptyPrompt,
-    InvalidRequest,
-    OutOfMemory,
-    ParrotError,
-)
+from semantic_parrot.core.errors import BadLogits, InvalidRequest, OutOfMemory, ParrotError
 from semantic_parrot.core.events import Timings
 from semantic_parrot.core.request import ModelRequest
 
@@ -53,7 +46,7 @@ class EngineLoop:
         self._pool = pool
         self._eos = frozenset(eos)
         self._context = context
-        self._vocabulary = vocabulary
+        self._intake = Intake(text, context, vocabulary)
         self._compiling = Compiling(grammars)
         self._live: dict[int, Sequence] = {}
         self._computed = self._reused = self._generated = self._steps = 0
@@ -67,7 +60,7 @@ class EngineLoop:
     ) -> Failed | None:
         """Queue a request; a Failed if it can't be run, which concerns no other."""
         try:
-            self._live[id] = sequence = self._sequence(id, request, arrived, directions)
+            self._live[id] = sequence = self._intake.sequence(id, request, arrived, directions, self._eos)
         except ParrotError as error:
             return Failed(id, error.code, error.message, error.where)
         if request.grammar is not None:
@@ -143,43 +136,6 @@ class EngineLoop:
                 replies.append(Failed(sequence.id, error.code, error.message, error.where))
         return replies
 
-    def _sequence(self, id: int, request: ModelRequest, arrived: float, directions: Directions) -> Sequence:
-        content = request.prompt if request.messages is None else request.messages
-        if not content:
-            raise EmptyPrompt("the prompt is empty")
-        tokens = self.text.encode(content)
-        length, room = len(tokens), request.sampling.max_tokens
-        if length >= self._context:
-            raise ContextOverflow(
-                f"the prompt has {length} tokens; the model's context is {self._context}, output included"
-            )
-        if room is not None and length + room > self._context:
-            raise ContextOverflow(
-                f"the prompt's {length} tokens and max_tokens {room} exceed the model's context of {self._context}"
-            )
-        limit = self._context if room is None else length + room
-        sampling = request.sampling
-        if length + sampling.min_tokens > limit:
-            raise ContextOverflow(
-                f"the prompt's {length} tokens and min_tokens {sampling.min_tokens} exceed the model's context of"
-                f" {self._context}",
-                where="min_tokens",
-            )
-        self._refuse_unknown("logit_bias", (token for token, _ in sampling.logit_bias))
-        self._refuse_unknown("stop_token_ids", sampling.stop_token_ids)
-        ends = frozenset(sampling.stop_token_ids) | (frozenset() if sampling.ignore_eos else self._eos)
-        stream = self.text.stream(sampling.stop)
-        sequence = Sequence(id, tokens, length, limit, sampling, stream, arrived, directions, ends=ends)
-        if Penalties.needed(sampling):
-            sequence.penalties = Penalties(sampling, tokens, ends)
-        return sequence
-
-    def _refuse_unknown(self, field: str, tokens: Iterable[int]) -> None:
-        for token in tokens:
-            if token >= self._vocabulary:
-                message = f"{field}: the model has {self._vocabulary} tokens, and none with the id {token}"
-                raise InvalidRequest(message, where=field)
-
     def _advance(self, s: Sequence, token: int | InvalidRequest, now: float) -> list[Reply]:
         """One more token of an answer: its text, and the end if it is the last."""
         s.finite = token != UNREADABLE
@@ -201,14 +157,18 @@ class EngineLoop:
                 closed = s.constraint.advance(token)
             except InvalidRequest as error:
                 return [self._fail(s, error)]
+        if s.scores is not None and not ended:
+            s.scores.add(s.text.known)
         shown = "" if ended else s.text.push(token, stops=len(s.tokens) - s.prompt > s.sampling.min_tokens)
         full = len(s.tokens) >= s.limit
         usage = Usage(prompt=s.prompt, cached=s.cached or 0, completion=len(s.tokens) - s.prompt)
         if not (ended or closed or full or s.text.stopped):
             if s.constraint is not None:
                 s.constraint.prepare()
-            return [Text(s.id, shown, usage)] if shown else []
+            logprobs = s.scores.tell(s.text) if s.scores is not None else ()
+            return [Text(s.id, shown, usage, logprobs)] if shown else []
         shown += s.text.finish()
+        logprobs = s.scores.tell_rest(s.text) if s.scores is not None else ()
         done = Done(
             text=s.text.text,
             reason="stop" if ended or closed or s.text.stopped else "length",
@@ -216,7 +176,7 @@ class EngineLoop:
             timings=Timings(queued=s.admitted - s.arrived, prefill=s.first - s.admitted, decode=now - s.first),
         )
         self._planner.remove(self._live.pop(s.id))
-        return [*([Text(s.id, shown, usage)] if shown else []), Finished(s.id, done)]
+        return [*([Text(s.id, shown, usage, logprobs)] if shown or logprobs else []), Finished(s.id, done)]
 
     def _fail_for_memory(self, s: Sequence) -> list[Failed]:
         if s.ahead:

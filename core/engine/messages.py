@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from semantic_parrot.core.engines.protocol import UNDIRECTED, Directions, Done, Stats, Usage
+from semantic_parrot.core.logprobs import TokenLogprob
 from semantic_parrot.core.request import Message, ModelRequest
 
 
@@ -107,11 +108,12 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """More text of request `id`, which has taken `usage` so far."""
+    """More text of request `id`, which has taken `usage` so far. `logprobs`: see Delta."""
 
     id: int
     text: str
     usage: Usage
+    logprobs: tuple[TokenLogprob, ...] = ()
     kind: Literal["text"] = "text"
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from semantic_parrot.core.engine.grammar import Constraint
 from semantic_parrot.core.engine.penalties import Penalties
+from semantic_parrot.core.engine.scores import Scores
 from semantic_parrot.core.engine.text import TextStream
 from semantic_parrot.core.engines.protocol import UNDIRECTED, Directions
 from semantic_parrot.core.sampling import Sampling
@@ -31,6 +32,7 @@ class Sequence:
     ends: frozenset[int] = frozenset()  # tokens that end the answer
     penalties: Penalties | None = None
     constraint: Constraint | None = None  # what the answer must look like
+    scores: Scores | None = None  # where log-probabilities were asked for
 
     # These fields are the planner's.
     blocks: list[int] = field(default_factory=list)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from semantic_parrot.core.engine.prefix_tree import common
+from semantic_parrot.core.engine.vocabulary import Vocabulary
 from semantic_parrot.core.errors import EmptyPrompt, InvalidRequest
 from semantic_parrot.core.request import UNKNOWN, Message
 
@@ -25,6 +26,7 @@ class TextModel:
         fast = getattr(tokenizer, "backend_tokenizer", None)
         decode: Callable[..., str] = tokenizer.decode if fast is None else fast.decode
         self._decode = decode
+        self.vocabulary = Vocabulary(tokenizer)
 
     def encode(self, content: str | Sequence[Message]) -> list[int]:
         """Token ids of a text (with the special tokens that the tokenizer adds by itself), or of messages as the chat
@@ -79,17 +81,23 @@ class TextStream:
 
     def __init__(self, decode: Callable[[Sequence[int]], str], stop: Sequence[str]) -> None:
         self.stopped = False
+        self.shown = 0  # characters
         self._decode = decode
         self._stop = tuple(stop)
         self._window: list[int] = []  # tokens from the last clean cut but one: what a decoder needs for context
         self._cut = 0  # how many of them are shown
         self._before = ""  # the text of those
         self._held = ""
-        self._shown: list[str] = []
+        self._parts: list[str] = []
 
     @property
     def text(self) -> str:
-        return "".join(self._shown)
+        return "".join(self._parts)
+
+    @property
+    def known(self) -> int:
+        """Characters so far: shown, or held back."""
+        return self.shown + len(self._held)
 
     def push(self, token: int, *, stops: bool = True) -> str:
         """`stops` False: the text up to here is not searched for stop strings."""
@@ -119,7 +127,8 @@ class TextStream:
         else:
             keep = 0 if last else max((_overlap(text, stop) for stop in stop_at), default=0)
             text, self._held = text[: len(text) - keep], text[len(text) - keep :]
-        self._shown.append(text)
+        self._parts.append(text)
+        self.shown += len(text)
         return text
 
 

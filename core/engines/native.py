@@ -31,6 +31,7 @@ from semantic_parrot.core.engine.messages import (
     Tokenize,
     Tokens,
 )
+from semantic_parrot.core.engines.choices import answer
 from semantic_parrot.core.engines.protocol import (
     UNDIRECTED,
     Ability,
@@ -42,6 +43,7 @@ from semantic_parrot.core.engines.protocol import (
     Stats,
 )
 from semantic_parrot.core.errors import EngineFailed, from_code
+from semantic_parrot.core.logprobs import TokenLogprob
 from semantic_parrot.core.request import Message, ModelRequest
 
 logger = logging.getLogger(__name__)
@@ -136,20 +138,25 @@ class NativeEngine:
             await self._child.close()
             self._child = None
 
-    async def generate(
+    def generate(
         self, request: ModelRequest, directions: Directions = UNDIRECTED
     ) -> AsyncGenerator[Delta | Done, None]:
+        return answer(request, lambda one: self._one(one, directions))
+
+    async def _one(self, request: ModelRequest, directions: Directions) -> AsyncGenerator[Delta | Done, None]:
         child, id = self._up(), next(self._ids)
         replies = child.ask(id, Generate(id, request, time.monotonic(), directions))
-        ended = False
+        ended, told = False, list[TokenLogprob]()
         try:
             while True:
                 match await replies.get():
-                    case Text(_, text, usage):
-                        yield Delta(text, usage)
+                    case Text(_, text, usage, logprobs):
+                        told += logprobs
+                        yield Delta(text, usage, logprobs=logprobs)
                     case Finished(_, done):
                         ended = True
-                        yield done
+                        wanted = request.sampling.logprobs is not None
+                        yield replace(done, logprobs=tuple(told)) if wanted else done
                         return
                     case Failed(_, code, message, where):
                         ended = True

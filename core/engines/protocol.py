@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from semantic_parrot.core.events import Timings
+from semantic_parrot.core.logprobs import TokenLogprob
 from semantic_parrot.core.request import Message, ModelRequest
 
 
@@ -35,10 +36,13 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """More text of the answer. `usage`: of the whole request so far, if the engine says."""
+    """More text of the answer. `usage`: of the whole request so far, if the engine says. `index`: of the choice.
+    `logprobs`: of the tokens that begin in `text`, where they were asked for."""
 
     text: str
     usage: Usage | None = None
+    index: int = 0
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +64,31 @@ class Placed:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """One answer: its whole text, and `reason` "stop" or "length", as OpenAI's finish_reason. `logprobs`: of each of
+    its tokens, if they were asked for."""
+
+    text: str
+    reason: str
+    logprobs: tuple[TokenLogprob, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
-    """The end of an answer: its whole text, and `reason` "stop" or "length", as OpenAI's finish_reason. `placed` is the
-    scheduler's, not the engine's."""
+    """The end of an answer: of its first choice, as in Choice, and the `others` that were asked for. `usage`: of all of
+    them, the prompt counted once. `placed` is the scheduler's, not the engine's."""
 
     text: str
     reason: str
     usage: Usage
     timings: Timings = field(default_factory=Timings)
     placed: Placed | None = None
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    others: tuple[Choice, ...] = ()
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        return (Choice(self.text, self.reason, self.logprobs), *self.others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +168,8 @@ class Engine(Protocol):
     def generate(
         self, request: ModelRequest, directions: Directions = UNDIRECTED
     ) -> AsyncGenerator[Delta | Done, None]:
-        """Zero or more Delta, then one Done. Closing the generator cancels the request. `directions` are hints.
+        """Zero or more Delta of each choice, then one Done. Closing the generator cancels the request. `directions` are
+        hints.
 
         Raises ContextOverflow, EmptyPrompt or EngineFailed.
         """

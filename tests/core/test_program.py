@@ -58,7 +58,7 @@ def test_without_named_outputs_the_sinks_are_wanted():
         ({"temperature": "0"}, "temperature"),
         ({"top_p": 0}, "top_p"),
         ({"seed": 2**63}, "seed"),
-        ({"n": 2}, "n"),
+        ({"n": 17}, "n"),
         ({"tools": []}, "tools"),
         ({"stop": 3}, None),
         ({"messages": []}, "messages"),

@@ -16,6 +16,7 @@ from semantic_parrot.core.engine.loader import load
 from semantic_parrot.core.engine.loop import EngineLoop
 from semantic_parrot.core.engine.messages import Failed, Finished, Options, Text
 from semantic_parrot.core.engines.protocol import UNDIRECTED, Directions, Done
+from semantic_parrot.core.logprobs import TokenLogprob
 from semantic_parrot.core.request import Message, ModelRequest
 from semantic_parrot.core.sampling import Sampling
 
@@ -74,6 +75,7 @@ class Bench:
         self.recorded = Recorded(self.loop._runner)
         self.loop._runner = self.recorded
         self.deltas: dict[int, list[str]] = {}
+        self.logprobs: dict[int, list[tuple[TokenLogprob, ...]]] = {}
         self.done: dict[int, Done] = {}
         self.failed: dict[int, Failed] = {}
         self.ids = 0
@@ -89,6 +91,7 @@ class Bench:
         for reply in self.loop.step():
             if isinstance(reply, Text):
                 self.deltas.setdefault(reply.id, []).append(reply.text)
+                self.logprobs.setdefault(reply.id, []).append(reply.logprobs)
             elif isinstance(reply, Finished):
                 self.done[reply.id] = reply.done
             elif isinstance(reply, Failed):

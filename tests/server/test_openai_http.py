@@ -101,7 +101,7 @@ async def test_the_async_client_streams(site):
         ("/v1/completions", {"model": "default", "prompt": ["x"]}, "prompt"),
         ("/v1/completions", {"model": "default", "prompt": ""}, "prompt"),
         ("/v1/chat/completions", {"model": "default", "messages": ASK, "stream": 1}, "stream"),
-        ("/v1/chat/completions", {"model": "default", "messages": ASK, "n": 2}, "n"),
+        ("/v1/chat/completions", {"model": "default", "messages": ASK, "n": 17}, "n"),
         ("/v1/chat/completions", {"model": "default", "messages": ASK, "stream_options": {}}, "stream_options"),
         ("/v1/chat/completions", {"model": 7, "messages": ASK}, "model"),
         ("/v1/chat/completions", {"model": "default", "messages": [{"role": "user"}]}, "messages[0].content"),

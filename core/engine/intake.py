@@ -1,0 +1,64 @@
+"""From a request to a sequence; what only the model can tell of it, and refuse, is refused here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from semantic_parrot.core.engine.penalties import Penalties
+from semantic_parrot.core.engine.scores import Scores
+from semantic_parrot.core.engine.sequence import Sequence
+from semantic_parrot.core.engine.text import TextModel
+from semantic_parrot.core.engines.protocol import Directions
+from semantic_parrot.core.errors import ContextOverflow, EmptyPrompt, InvalidRequest
+from semantic_parrot.core.request import ModelRequest
+from semantic_parrot.core.sampling import Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """`context`: prompt and output together, in tokens. `vocabulary`: tokens that have a logit."""
+
+    text: TextModel
+    context: int
+    vocabulary: int
+
+    def sequence(
+        self, id: int, request: ModelRequest, arrived: float, directions: Directions, eos: frozenset[int]
+    ) -> Sequence:
+        """`eos`: the model's own tokens that end an answer. Raises EmptyPrompt, ContextOverflow, InvalidRequest."""
+        content = request.prompt if request.messages is None else request.messages
+        if not content:
+            raise EmptyPrompt("the prompt is empty")
+        tokens, sampling = self.text.encode(content), request.sampling
+        self._refuse_unknown("logit_bias", (token for token, _ in sampling.logit_bias))
+        self._refuse_unknown("stop_token_ids", sampling.stop_token_ids)
+        limit = self._limit(len(tokens), sampling)
+        ends = frozenset(sampling.stop_token_ids) | (frozenset() if sampling.ignore_eos else eos)
+        stream = self.text.stream(sampling.stop)
+        sequence = Sequence(id, tokens, len(tokens), limit, sampling, stream, arrived, directions, ends=ends)
+        if sampling.logprobs is not None:
+            sequence.scores = Scores(sampling.logprobs, self.text.vocabulary)
+        if Penalties.needed(sampling):
+            sequence.penalties = Penalties(sampling, tokens, ends)
+        return sequence
+
+    def _limit(self, length: int, sampling: Sampling) -> int:
+        """Tokens at which a prompt of `length` with its answer is full."""
+        if length >= self.context:
+            raise ContextOverflow(
+                f"the prompt has {length} tokens; the model's context is {self.context}, output included"
+            )
+        for name, room in (("max_tokens", sampling.max_tokens), ("min_tokens", sampling.min_tokens)):
+            if room is not None and length + room > self.context:
+                raise ContextOverflow(
+                    f"the prompt's {length} tokens and {name} {room} exceed the model's context of {self.context}",
+                    where=name,
+                )
+        return self.context if sampling.max_tokens is None else length + sampling.max_tokens
+
+    def _refuse_unknown(self, field: str, tokens: Iterable[int]) -> None:
+        for token in tokens:
+            if token >= self.vocabulary:
+                message = f"{field}: the model has {self.vocabulary} tokens, and none with the id {token}"
+                raise InvalidRequest(message, where=field)
