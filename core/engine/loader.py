@@ -14,14 +14,16 @@ from typing import Any
 import torch
 
 from semantic_parrot.core.engine import attention
-from semantic_parrot.core.engine.checkpoint import DTYPES, read_config, read_weights
+from semantic_parrot.core.engine.checkpoint import read_config, read_weights
 from semantic_parrot.core.engine.families import TESTED
 from semantic_parrot.core.engine.grammar import Grammars, grammar_tokenizer
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockPool, PagedCache, bytes_per_token
 from semantic_parrot.core.engine.loop import EngineLoop
 from semantic_parrot.core.engine.memory import kv_budget
 from semantic_parrot.core.engine.messages import Options
+from semantic_parrot.core.engine.packing import pack
 from semantic_parrot.core.engine.planner import Planner
+from semantic_parrot.core.engine.precision import choose
 from semantic_parrot.core.engine.prefix_tree import PrefixTree
 from semantic_parrot.core.engine.probe import probe
 from semantic_parrot.core.engine.runner import Runner
@@ -39,11 +41,15 @@ def load(options: Options) -> tuple[EngineLoop, int]:
     device = torch.device(_device(options.device))
     with _quiet(), _refusing(path):
         config, tokenizer = _describe(path)
-        dtype = _dtype(options, config, read_weights(path), device)
+        weights = getattr(torch, read_weights(path))
+        stored = config.dtype if isinstance(config.dtype, torch.dtype) else weights
+        dtype = choose(options.dtype, stored, path, device=device, deterministic=options.deterministic)
         model = _weights(path, config, dtype).to(device).eval()
         _fits(path, tokenizer, model)
         layers = probe(model, _long_after(config))
         _judge(model, config, options)
+    if device.type == "cpu" and not options.deterministic and config.model_type in TESTED:
+        pack(model)
     shapes = [layers[index] for index in sorted(layers)]
     # Keys and values in fp32 on a CPU: its attention kernels are slow in anything less.
     kept = torch.float32 if device.type == "cpu" else model.dtype
@@ -148,21 +154,6 @@ def _long_after(config: Any) -> int | None:
 
 def _device(name: str) -> str:
     return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _dtype(options: Options, config: Any, weights: str, device: torch.device) -> torch.dtype:
-    """`auto`: as config.json says, or else as most `weights` are stored."""
-    if options.dtype != "auto":
-        if options.dtype not in DTYPES:
-            raise ModelLoadError(f"there is no dtype {options.dtype}: it is auto or one of {', '.join(DTYPES)}")
-        chosen: torch.dtype = getattr(torch, options.dtype)
-        return chosen
-    stored = config.dtype if isinstance(config.dtype, torch.dtype) else getattr(torch, weights)
-    if stored == torch.float64:
-        stored = torch.float32
-    # fp16 products are slow on a CPU; and bit-identical logits are only promised in fp32.
-    exact = device.type == "cpu" and (options.deterministic or stored == torch.float16)
-    return torch.float32 if exact else stored
 
 
 @contextmanager

@@ -17,10 +17,10 @@ def kv_budget(device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free * _GPU_SHARE)
-    return min(int(_free() * _SHARE), _CAP)
+    return min(int(free_memory() * _SHARE), _CAP)
 
 
-def _free() -> int:
+def free_memory() -> int:
     """Bytes that could be had without swapping, on the machine and in our control group."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()

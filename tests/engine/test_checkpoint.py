@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import make_model, make_tokenizer
 
+from semantic_parrot.core.engine import precision
 from semantic_parrot.core.engine.loader import load
 from semantic_parrot.core.engine.messages import Options
 from semantic_parrot.core.engines.protocol import ModelLoadError
@@ -177,10 +178,20 @@ def test_more_tokens_than_embeddings(copy):
         ("float32", "float32", "bfloat16", False, torch.bfloat16),
     ],
 )
-def test_dtype(tmp_path, bench, ask, stored, named, asked, deterministic, served):
+def test_dtype(tmp_path, bench, ask, monkeypatch, stored, named, asked, deterministic, served):
+    monkeypatch.setattr(precision, "multiplies_bf16", lambda: True)
     path = make_model("llama", tmp_path / "model", dtype=stored)
     edit(path / "config.json", dtype=named)
     b = bench(path, dtype=asked, deterministic=deterministic)
+    assert b.recorded.runner._model.dtype == served
+    assert b.run(ask("The quay", 4))[0].usage.completion == 4
+
+
+@pytest.mark.parametrize(("free", "served"), [(1 << 40, torch.float32), (1 << 10, torch.bfloat16)])
+def test_bf16_on_a_cpu_that_only_emulates_it(tmp_path, bench, ask, monkeypatch, free, served):
+    monkeypatch.setattr(precision, "multiplies_bf16", lambda: False)
+    monkeypatch.setattr(precision, "free_memory", lambda: free)
+    b = bench(make_model("llama", tmp_path / "model", dtype="bfloat16"))
     assert b.recorded.runner._model.dtype == served
     assert b.run(ask("The quay", 4))[0].usage.completion == 4
 
