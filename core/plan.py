@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn
 from zlib import crc32
 
 from semantic_parrot.core.admission import admit
-from semantic_parrot.core.analysis import Skeleton, Step, skeleton
+from semantic_parrot.core.analysis import Skeleton, outlook, skeleton
 from semantic_parrot.core.analysis.lengths import PRIOR
 from semantic_parrot.core.body import Body
 from semantic_parrot.core.calls import Calls
@@ -49,8 +49,8 @@ def plan(program: Program) -> Report:
     session.join(program, run)
     steps = {node.output: session.analysis.step(node.output) for node in run.open}
     ids = {node.output: node.id for node in run.open}
-    begins, stages = _begins(steps), _stages(steps)
-    path = _path(steps)
+    earliest, stages = outlook.earliest(steps), outlook.stages(steps)
+    path = outlook.path(steps)
     costs = estimates.costs
     rows: list[Report] = []
     for node in run.open:
@@ -64,7 +64,7 @@ def plan(program: Program) -> Report:
                 "id": node.id,
                 "output": node.output,
                 "reads": list(node.reads.values()),
-                "needs": [ids[name] for name in _needs(step)],
+                "needs": [ids[name] for name in outlook.needs(step)],
                 "stage": stages[node.output],
                 "objective": step.objective,
                 "because": because(step),
@@ -72,7 +72,7 @@ def plan(program: Program) -> Report:
                 "prefixes": _prefixes(session, node, prompt),
                 "output_tokens": estimates.output(prompt),
                 "seconds": step.planned.seconds,
-                "earliest_start": round(begins[node.output], 6),
+                "earliest_start": round(earliest[node.output], 6),
                 "latest_start": round(step.latest - step.job.submitted, 6),
                 "critical": node.output in path,
             }
@@ -95,51 +95,6 @@ def plan(program: Program) -> Report:
         "done_at_once": [link.id for name, link in run.trace.links.items() if name not in errors],
         "errors": errors,
     }
-
-
-def _needs(step: Step) -> list[str]:
-    """The calls that `step` waits for, directly or through what is done in the graph."""
-    found: dict[str, None] = {}
-    todo, seen = list(reversed(step.producers)), set[int]()
-    while todo:
-        producer = todo.pop()
-        if id(producer) in seen:
-            continue
-        seen.add(id(producer))
-        if producer.planned.skeleton is not None:
-            found[producer.planned.output] = None
-        else:
-            todo.extend(reversed(producer.producers))
-    return list(found)
-
-
-def _begins(steps: Mapping[str, Step]) -> dict[str, float]:
-    """Seconds from the start at which each could begin, were every engine idle."""
-    begins: dict[str, float] = {}
-    for step in sorted(steps.values(), key=lambda step: step.depth):
-        ends = (begins[p.planned.output] + p.planned.seconds for p in step.producers)
-        begins[step.planned.output] = max(ends, default=0.0)
-    return begins
-
-
-def _stages(steps: Mapping[str, Step]) -> dict[str, int]:
-    """Calls on the longest chain that ends with each."""
-    stages: dict[str, int] = {}
-    for step in sorted(steps.values(), key=lambda step: step.depth):
-        before = max((stages[p.planned.output] for p in step.producers), default=0)
-        stages[step.planned.output] = before + (step.planned.skeleton is not None)
-    return stages
-
-
-def _path(steps: Mapping[str, Step]) -> dict[str, None]:
-    """The critical path, from the first to the last."""
-    path: dict[str, None] = {}
-    following: list[Step] = list(steps.values())
-    while following:
-        step = max(following, key=lambda step: step.remaining)
-        path[step.planned.output] = None
-        following = step.consumers
-    return path
 
 
 def _prefixes(session: Session, node: Node[Run], prompt: Skeleton) -> list[Report]:

@@ -1,66 +1,25 @@
-"""What became of a run, call by call, as JSON: `GET /v1/runs/{id}/report`. Reads what is there, and changes nothing."""
+"""What became of a run, call by call, as JSON: `GET /v1/runs/{id}/report`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 from semantic_parrot.core.analysis.pieces import length_of
 from semantic_parrot.core.dependencies import Dependencies
-from semantic_parrot.core.events import RunUsage
-from semantic_parrot.core.program import Call
 from semantic_parrot.core.reported import call_report, phases
-from semantic_parrot.core.run import Run
-from semantic_parrot.core.sharing import CALLS, RUNS, Readers, Shared
-from semantic_parrot.core.trace import CallTrace, Trace
+from semantic_parrot.core.sharing import CALLS, RUNS, Shared
+from semantic_parrot.core.snapshot import Snapshot
+from semantic_parrot.core.trace import CallTrace
 
 Report = dict[str, Any]
 
-#: The prefixes that a call shares, shortest first, each with everybody who does.
-Sharers = Callable[[CallTrace], Sequence[Shared]]
 
-
-def report_of(run: Run) -> Report:
-    """Of a run that can be read. What waits shares with the calls of its session, and with what is ready anywhere."""
-    session = run.session
-    variables = session.graph.variables
-    waiting = []
-    for node in run.open:
-        if isinstance(node.spec, Call) and node.output not in run.trace.calls:
-            missing = [name for name in node.reads.values() if not variables[name].settled]
-            call = run.trace.plan(node, session.analysis.find(node.output), missing)
-            call.prefixes = session.prefixes.prefixes(node.output)
-            waiting.append(call)
-
-    @cache
-    def readers(prefix: int) -> Readers:
-        found = session.sharing.readers(prefix)
-        for output in session.prefixes.sharers(prefix):
-            node = variables[output].producer
-            if node is not None and node.output not in node.owner.trace.calls:
-                found.add(node.owner.id, node.id)
-        return found
-
-    def sharers(call: CallTrace) -> Sequence[Shared]:
-        found = ((name, readers(name)) for name in call.prefixes)
-        return [(name, there, there.runs[run.id]) for name, there in found if there.count > 1]
-
-    return report(run.trace, run.usage, sharers, waiting)
-
-
-def report_of_past(trace: Trace) -> Report:
-    """Of a run that can't be read any more."""
-    return report(trace, trace.usage, lambda call: call.shared)
-
-
-def report(trace: Trace, usage: RunUsage, sharers: Sharers, waiting: Sequence[CallTrace] = ()) -> Report:
-    """`waiting`: the calls that have not got their inputs. All times in seconds; when something happened: from the
-    start of the run."""
-    now = trace.now() if trace.seconds is None else trace.seconds
-    calls = {**trace.calls, **{call.output: call for call in waiting}}
-    depends = Dependencies(calls, trace.links, trace.seconds)
+def report(run: Snapshot) -> Report:
+    """All times in seconds; when something happened: from the start of the run."""
+    calls, now = run.calls, run.now
+    depends = Dependencies(calls, run.links, run.seconds)
     path = dict.fromkeys(depends.path())
     groups: dict[int, list[str]] = {}
     for call in calls.values():
@@ -73,20 +32,20 @@ def report(trace: Trace, usage: RunUsage, sharers: Sharers, waiting: Sequence[Ca
         row["needs"] = [calls[name].id for name in islice(depends.needs(output), NAMED)]
         row["waited_for"] = None if waited is None else calls[waited].id
         row["task_group"] = _group(call, groups)
-        row["prefixes"] = _prefixes(call, trace.id, sharers(call))
+        row["prefixes"] = _prefixes(call, run.id, run.shared[output])
         row["slack"] = depends.slack.get(output)
         row["critical"] = output in path
         rows.append(row)
     return {
-        "id": trace.id,
-        "status": trace.status,
-        "created": trace.created,
+        "id": run.id,
+        "status": run.status,
+        "created": run.created,
         "seconds": now,
-        "planned_seconds": trace.planned,
-        "idle_seconds": _idle(trace.calls.values(), now),
+        "planned_seconds": run.planned,
+        "idle_seconds": _idle(calls.values(), now),
         "critical_path": _critical([calls[output] for output in path], now),
-        "usage": usage.model_dump(),
-        "reused": usage.cached_tokens / usage.prompt_tokens if usage.prompt_tokens else 0.0,
+        "usage": run.usage.model_dump(),
+        "reused": run.usage.cached_tokens / run.usage.prompt_tokens if run.usage.prompt_tokens else 0.0,
         "hops": _hops(calls, depends),
         "calls": rows,
     }

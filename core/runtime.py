@@ -19,12 +19,12 @@ from semantic_parrot.core.engines.protocol import Delta, Done, Engine, ModelInfo
 from semantic_parrot.core.errors import InvalidRequest, NotFound
 from semantic_parrot.core.history import History
 from semantic_parrot.core.program import Program
-from semantic_parrot.core.report import Report, report_of, report_of_past
 from semantic_parrot.core.request import Message
 from semantic_parrot.core.run import Run
 from semantic_parrot.core.scheduling import OPTIMISATIONS, Policy
 from semantic_parrot.core.session import Session
 from semantic_parrot.core.sessions import Sessions
+from semantic_parrot.core.snapshot import Snapshot, snapshot, snapshot_of_past
 from semantic_parrot.core.usage import Price
 
 
@@ -156,17 +156,17 @@ class Runtime:
         except KeyError:
             raise NotFound(f"no run {run_id!r}", where=run_id) from None
 
-    def report(self, run_id: str) -> Report:
-        """What became of a run, also of one that can't be read any more, if it is not long ago; "latest": of the one
+    def snapshot(self, run_id: str) -> Snapshot:
+        """What is known of a run, also of one that can't be read any more, if it is not long ago; "latest": of the one
         that began last. Raises NotFound."""
         run = self._runs.get(run_id)
         trace = self.history.find(run_id)
         if run_id == "latest":
             run, trace = next(reversed(self._runs.values()), None), self.history.latest()
         if run is not None:
-            return report_of(run)
+            return snapshot(run)
         if trace is not None:
-            return report_of_past(trace)
+            return snapshot_of_past(trace)
         raise NotFound("there was no run yet" if run_id == "latest" else f"no run {run_id!r}", where=run_id)
 
     def release(self, run: Run, unclaimed: Collection[str]) -> None:

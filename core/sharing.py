@@ -96,6 +96,11 @@ class Sharing:
         found = ((name, self._by_prefix.get(name)) for name in names)
         return tuple((name, there, there.runs[run]) for name, there in found if isinstance(there, Readers))
 
+    def count(self, name: int) -> int:
+        """How many have read prefix `name` since somebody first did."""
+        there = self._by_prefix.get(name)
+        return there.count if isinstance(there, Readers) else int(there is not None)
+
     def readers(self, name: int) -> Readers:
         """A copy of what is known of prefix `name`."""
         there = self._by_prefix.get(name, Readers())

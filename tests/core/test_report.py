@@ -15,6 +15,7 @@ from semantic_parrot.core.errors import NotFound
 from semantic_parrot.core.events import RunUsage, Timings
 from semantic_parrot.core.history import History
 from semantic_parrot.core.program import parse_program
+from semantic_parrot.core.report import report
 from semantic_parrot.core.reported import call_report, phases
 from semantic_parrot.core.runtime import Runtime
 from semantic_parrot.core.sharing import CALLS, RUNS, Sharing
@@ -159,15 +160,15 @@ async def test_a_report_outlives_its_run_and_says_the_same():
     calls = [{"id": "a", "output": "y", "request": body}, {"id": "b", "output": "z", "request": body}]
     run = runtime.submit(parse_program({"calls": calls, "inputs": {"x": "1"}}))
     await run.wait()
-    before = runtime.report(run.id)
+    before = report(runtime.snapshot(run.id))
     gone = asyncio.Event()
     asyncio.get_running_loop().call_later(0, gone.set)  # after what the end of the run has put there
     await gone.wait()
     with pytest.raises(NotFound):
         runtime.run(run.id)
-    assert runtime.report(run.id) == runtime.report("latest") == before
+    assert report(runtime.snapshot(run.id)) == report(runtime.snapshot("latest")) == before
     assert before["calls"][0]["prefixes"][0]["calls"] == ["b"]
     assert len(runtime.history.sharing) == 0
     with pytest.raises(NotFound):
-        runtime.report("run_0")
+        runtime.snapshot("run_0")
     await runtime.close()
