@@ -14,9 +14,9 @@ from weakref import WeakKeyDictionary
 
 from semantic_parrot.core.analysis import Skeleton, skeleton
 from semantic_parrot.core.config import ConfigError
-from semantic_parrot.core.engines.protocol import UNDIRECTED, Delta, Directions, Done, Engine, ModelInfo, Placed
+from semantic_parrot.core.engines.protocol import Delta, Directions, Done, Engine, ModelInfo, Placed
 from semantic_parrot.core.errors import UnknownModel
-from semantic_parrot.core.fills import Fills, Key
+from semantic_parrot.core.fills import Fills
 from semantic_parrot.core.flight import Flights
 from semantic_parrot.core.hints import Hints
 from semantic_parrot.core.program import Call
@@ -95,7 +95,7 @@ class Calls:
         task = hints.task(prompt, scheduler.decider.estimates, time.monotonic(), objectives=objectives)
 
         def execute(task: Task, payer: Payer) -> Items:
-            return self._execute(request, scheduler, task, payer, hints.call)
+            return self._execute(request, scheduler, task, payer, hints)
 
         if request.sampling.temperature == 0 and self._policy.on("single-flight"):
             key = (hints.tenant, hints.content_key or content_key(body))
@@ -130,14 +130,16 @@ class Calls:
         finally:
             meter.release()
 
-    async def _execute(self, request: ModelRequest, scheduler: Scheduler, task: Task, payer: Payer, call: Key) -> Items:
+    async def _execute(
+        self, request: ModelRequest, scheduler: Scheduler, task: Task, payer: Payer, hints: Hints
+    ) -> Items:
         placement = await scheduler.acquire(task)
         engine, done, told = scheduler.engines[placement.engine], None, NOTHING
         try:
             self.executed += 1
             payer.began()
-            self.fills.started(call, placement.engine)
-            async with aclosing(engine.generate(request, self._directions(placement))) as items:
+            self.fills.started(hints.call, placement.engine)
+            async with aclosing(engine.generate(request, self._directions(placement, hints))) as items:
                 async for item in items:
                     if placement.filled is None:
                         scheduler.filled(placement)
@@ -149,14 +151,17 @@ class Calls:
                     else:
                         yield item
         finally:
-            self.fills.ended(call)
+            self.fills.ended(hints.call)
             scheduler.release(placement, done)
         if done is not None:
             timings = done.timings.model_copy(update={"queued": done.timings.queued + placement.queued})
             yield replace(done, timings=timings, placed=_placed(placement, engine, len(scheduler.engines)))
 
-    def _directions(self, placement: Placement) -> Directions:
-        return Directions(placement.rank, placement.cap) if self._policy.on("preemption") else UNDIRECTED
+    def _directions(self, placement: Placement, hints: Hints) -> Directions:
+        keep = hints.keep(time.monotonic())
+        return (
+            Directions(placement.rank, placement.cap, keep) if self._policy.on("preemption") else Directions(keep=keep)
+        )
 
 
 def _placed(placement: Placement, engine: Engine, engines: int) -> Placed:

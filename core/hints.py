@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from semantic_parrot.core.analysis import Class, Group, Skeleton, Step, boundaries
-from semantic_parrot.core.engines.protocol import Done
+from semantic_parrot.core.engines.protocol import Done, Keep
 from semantic_parrot.core.events import Prefix, Schedule
+from semantic_parrot.core.keeping import keep
 from semantic_parrot.core.scheduling import Estimates, Task
 from semantic_parrot.core.usage import Meter, Tally
 from semantic_parrot.core.value import as_text
@@ -28,7 +30,8 @@ class Hints:
     """`latest`: latest start; `due`: when the answer must be there (absolute seconds; neither: it may start now).
     `skeleton` and `values`: its prompt, before rendering; `prefixes`: their names, where they are known. `content_key`:
     of the rendered request, where it is known. `meter` is billed for it. `call`: its session's id and output; `filled`:
-    (engine, characters) that were filled ahead of its prompt. The defaults are those of a call on its own."""
+    (engine, characters) that were filled ahead of its prompt. `keep(now)`, as it starts: of which parts of its prompt
+    the engine should keep the KV. The defaults are those of a call on its own."""
 
     objective: Class = "latency"
     because: str = UNSTATED
@@ -46,6 +49,7 @@ class Hints:
     meter: Meter = field(default_factory=lambda: Tally().meter(None))
     call: tuple[str, str] = ("", "")
     filled: tuple[int, int] | None = None
+    keep: Callable[[float], tuple[Keep, ...]] = field(default=lambda _: ())
 
     def task(self, skeleton: Skeleton, estimates: Estimates, now: float, *, objectives: bool = True) -> Task:
         """The scheduler's view, with what is expected of prompt and answer."""
@@ -113,7 +117,8 @@ def hints_of(session: Session, run: Run, node: Node[Run], key: str, meter: Meter
     _, sharers = session.prefixes.shared(output)
     named = islice((name for name in sharers if name != output), NAMED)
     producers = (session.graph.variables[name].producer for name in named)
-    return Hints(
+    prefixes = boundaries(prompt.pieces, texts.__getitem__)
+    hints = Hints(
         objective=step.objective,
         because=because(step),
         priority=run.program.parrot.priority,
@@ -121,7 +126,7 @@ def hints_of(session: Session, run: Run, node: Node[Run], key: str, meter: Meter
         group=step.group,
         skeleton=prompt,
         values=texts,
-        prefixes=boundaries(prompt.pieces, texts.__getitem__),
+        prefixes=prefixes,
         content_key=key,
         sharers=len(sharers),
         shared_with=tuple(other.id for other in producers if other is not None),
@@ -129,3 +134,8 @@ def hints_of(session: Session, run: Run, node: Node[Run], key: str, meter: Meter
         call=(session.id, output),
         filled=session.ahead.filled(output),
     )
+    if session.uses is None:
+        return hints
+    chars = sum(len(p) if isinstance(p, str) else len(texts[p.name]) for p in prompt.pieces)
+    planned = session.prefixes.prefixes(output)
+    return replace(hints, keep=partial(keep, session.uses, hints.call, prompt, planned, prefixes, chars))

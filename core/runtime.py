@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,11 +12,13 @@ from typing import Any
 
 from semantic_parrot.core.abilities import lacking, tell
 from semantic_parrot.core.admission import admit
+from semantic_parrot.core.analysis import NextUses
 from semantic_parrot.core.calls import Calls
 from semantic_parrot.core.config import ConfigError
 from semantic_parrot.core.eager import Bound, take_options
 from semantic_parrot.core.engines.protocol import Delta, Done, Engine, ModelInfo
 from semantic_parrot.core.errors import InvalidRequest, NotFound
+from semantic_parrot.core.hints import Hints
 from semantic_parrot.core.history import History
 from semantic_parrot.core.program import Program
 from semantic_parrot.core.request import Message
@@ -73,6 +75,7 @@ class Runtime:
         self.history = History()
         self._grace = grace
         self._runs: dict[str, Run] = {}
+        self._uses: defaultdict[str, NextUses] = defaultdict(NextUses)  # by tenant
         self._policy = _policy(tpot, frozenset(disable), frozenset(enable))
         self._enabled = frozenset(enable)
         self._prices = prices
@@ -113,7 +116,14 @@ class Runtime:
     def _new_session(self) -> Session:
         able = any("prefill-ahead" in engine.abilities for engine in self.engines)
         ahead = able and self._policy.on("prefill-ahead")
-        return Session(self._start, self.calls.plan, self.calls.fills if ahead else None, self.history.sharing)
+        keeps = self._policy.on("retention") and any("retention" in engine.abilities for engine in self.engines)
+        return Session(
+            self._start,
+            self.calls.plan,
+            self.calls.fills if ahead else None,
+            self.history.sharing,
+            self._uses[Hints().tenant] if keeps else None,
+        )
 
     # Runs.
 

@@ -10,7 +10,7 @@ from contextlib import aclosing
 from functools import partial
 
 from semantic_parrot.core.ahead import Ahead
-from semantic_parrot.core.analysis import Analysis, Class, Planned, PrefixUses, Skeleton
+from semantic_parrot.core.analysis import Analysis, Class, NextUses, Planned, PrefixUses, Skeleton
 from semantic_parrot.core.eager import Bound, Criteria
 from semantic_parrot.core.engines.protocol import Delta, Done
 from semantic_parrot.core.errors import Cancelled, DeadlineExceeded, NotFound, ParrotError
@@ -28,10 +28,16 @@ Plan = Callable[[Call], tuple[Skeleton, float]]
 
 class Session:
     """Owned by the event loop. `start` makes and registers a run for a program of this session; `plan` says what to
-    expect of a call; `fills`: prompts that engines fill ahead (None: they fill none); `sharing` is its tenant's."""
+    expect of a call; `fills`: prompts that engines fill ahead (None: they fill none); `sharing` and `uses` are its
+    tenant's (`uses` None: no engine is told what to keep)."""
 
     def __init__(
-        self, start: Callable[[Program, Session], Run], plan: Plan, fills: Fills | None, sharing: Sharing
+        self,
+        start: Callable[[Program, Session], Run],
+        plan: Plan,
+        fills: Fills | None,
+        sharing: Sharing,
+        uses: NextUses | None = None,
     ) -> None:
         self.id = f"ses_{uuid.uuid4().hex}"
         self.graph: Graph[Run] = Graph()
@@ -40,6 +46,7 @@ class Session:
         self.runs: set[Run] = set()
         self.prefixes = PrefixUses()
         self.sharing = sharing
+        self.uses = uses
         self._start = start
         self._plan = plan
         self._held: set[Bound] = set()
@@ -83,6 +90,8 @@ class Session:
         for variable in effects.settled:
             self.analysis.finish(variable.name)
             self.prefixes.leave(variable.name)
+            if self.uses is not None:
+                self.uses.leave((self.id, variable.name))
         if effects.added or stated or due:
             self._analyse(effects.added, stated or {}, due or {})
         for node in effects.ready:
@@ -113,6 +122,11 @@ class Session:
             else:
                 planned.append(Planned(node.output, reads, 0.0, None))
         self.analysis.join(planned, stated, now=time.monotonic(), due=due)
+        if self.uses is not None:
+            for call in planned:
+                if call.skeleton is not None:
+                    latest = self.analysis.step(call.output).latest
+                    self.uses.join((self.id, call.output), self.prefixes.prefixes(call.output), latest)
 
     def text_of(self, node: Node[Run], name: str) -> str:
         """The text of what `node` calls `name`, if it is there; else the variable's own name, marked as one."""

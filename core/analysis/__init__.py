@@ -1,6 +1,7 @@
 """What the core deduces of programs before and while they run."""
 
 from semantic_parrot.core.analysis.lengths import Lengths
+from semantic_parrot.core.analysis.next_uses import NextUses
 from semantic_parrot.core.analysis.pieces import Skeleton, boundaries, skeleton
 from semantic_parrot.core.analysis.prefixes import PrefixUses
 from semantic_parrot.core.analysis.steps import Analysis, Class, Group, Planned, Step
@@ -10,6 +11,7 @@ __all__ = [
     "Class",
     "Group",
     "Lengths",
+    "NextUses",
     "Planned",
     "PrefixUses",
     "Skeleton",

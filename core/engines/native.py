@@ -80,7 +80,9 @@ class NativeEngine:
         device: str = "auto",
     ) -> None:
         self.name = name
-        self.abilities: frozenset[Ability] = frozenset(("preemption", *(("prefill-ahead",) if prefix_cache else ())))
+        self.abilities: frozenset[Ability] = frozenset(
+            ("preemption", "prefill-ahead", "retention") if prefix_cache else ("preemption",)
+        )
         self.window = max_batch
         self._options = Options(
             model_dir=str(model_dir),

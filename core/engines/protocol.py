@@ -112,10 +112,15 @@ class Stats:
 Ability = Literal["preemption", "prefill-ahead", "retention"]
 
 
+#: A next use of which nothing is known: least recently used goes first.
+UNSAID = -1e9
+
+
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """The first `share` (0 to 1) of a prompt's text is read again at about `next_use` (time.monotonic() seconds; None:
-    by nobody that is known, and nothing suggests that anybody will)."""
+    """The first `share` (0 to 1) of a prompt's text, past what a shorter one says, is read again at about `next_use`
+    (time.monotonic() seconds; None: by nobody that is known, and nothing suggests that anybody will). A time well
+    past, such as UNSAID, says nothing."""
 
     share: float
     next_use: float | None
