@@ -1,5 +1,5 @@
-"""What is known of a run at one moment, apart from everything that goes on: taken on the event loop, at a few microseconds
-a call; what is made of it may be made in any thread."""
+"""What is known of a run at one moment, apart from everything that goes on: taken on the event loop, at a few
+microseconds a call; what is made of it may be made in any thread."""
 
 from __future__ import annotations
 
