@@ -17,11 +17,13 @@ from semantic_parrot.core.sampling import Sampling
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """`context`: prompt and output together, in tokens. `vocabulary`: tokens that have a logit."""
+    """`context`: prompt and output together, in tokens. `vocabulary`: tokens that have a logit. `held`: tokens that the
+    KV cache holds."""
 
     text: TextModel
     context: int
     vocabulary: int
+    held: int
 
     def sequence(
         self, id: int, request: ModelRequest, arrived: float, directions: Directions, eos: frozenset[int]
@@ -45,14 +47,15 @@ class Intake:
 
     def _limit(self, length: int, sampling: Sampling) -> int:
         """Tokens at which a prompt of `length` with its answer is full."""
+        bound = f"the model's context of {self.context}"
+        if self.context >= self.held:
+            bound = f"the {self.held} tokens that the KV cache holds"
         if length >= self.context:
-            raise ContextOverflow(
-                f"the prompt has {length} tokens; the model's context is {self.context}, output included"
-            )
+            raise ContextOverflow(f"the prompt has {length} tokens, which leaves no room in {bound}")
         for name, room in (("max_tokens", sampling.max_tokens), ("min_tokens", sampling.min_tokens)):
             if room is not None and length + room > self.context:
                 raise ContextOverflow(
-                    f"the prompt's {length} tokens and {name} {room} exceed the model's context of {self.context}",
+                    f"the prompt's {length} tokens and {name} {room} exceed {bound}",
                     where=name,
                 )
         return self.context if sampling.max_tokens is None else length + sampling.max_tokens

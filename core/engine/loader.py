@@ -32,6 +32,7 @@ from semantic_parrot.core.engines.protocol import ModelLoadError
 
 logger = logging.getLogger(__name__)
 
+_LEAST = 256  # tokens: nothing is served with a smaller cache, unless it was asked for
 _CONTEXTS = 64  # a KV pool for more full contexts than this is never needed by default
 
 
@@ -56,7 +57,11 @@ def load(options: Options) -> tuple[EngineLoop, int]:
     context = int(getattr(config, "max_position_embeddings", None) or 4096)
     tokens = options.kv_tokens
     if tokens is None:
-        tokens = min(kv_budget(device) // bytes_per_token(shapes, kept), _CONTEXTS * context)
+        budget = kv_budget(device)
+        tokens = min(budget // bytes_per_token(shapes, kept), _CONTEXTS * context)
+        if tokens < min(context, _LEAST):
+            few = f"{budget} bytes hold {tokens} tokens"
+            raise ModelLoadError(f"{path}: too little free memory for keys and values: {few}")
     blocks = max(tokens // BLOCK_SIZE, 1)
     context = min(context, blocks * BLOCK_SIZE)
     pool = BlockPool(blocks)

@@ -11,7 +11,7 @@ from semantic_parrot.core.engine.compiling import Compiling
 from semantic_parrot.core.engine.draw import draw
 from semantic_parrot.core.engine.grammar import Grammars
 from semantic_parrot.core.engine.intake import Intake
-from semantic_parrot.core.engine.kv import BlockPool
+from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockPool
 from semantic_parrot.core.engine.messages import Failed, Finished, Reply, Text
 from semantic_parrot.core.engine.planner import Planner
 from semantic_parrot.core.engine.runner import Runner
@@ -46,7 +46,7 @@ class EngineLoop:
         self._pool = pool
         self._eos = frozenset(eos)
         self._context = context
-        self._intake = Intake(text, context, vocabulary)
+        self._intake = Intake(text, context, vocabulary, pool.total * BLOCK_SIZE)
         self._compiling = Compiling(grammars)
         self._live: dict[int, Sequence] = {}
         self._computed = self._reused = self._generated = self._steps = 0

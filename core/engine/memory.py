@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -20,16 +21,41 @@ def kv_budget(device: torch.device) -> int:
     return min(int(free_memory() * _SHARE), _CAP)
 
 
-def free_memory() -> int:
-    """Bytes that could be had without swapping, on the machine and in our control group."""
+def free_memory(root: Path = Path("/")) -> int:
+    """Bytes that could be had without swapping, on the machine and in each of the control groups that we are in."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = (root / "proc/meminfo").read_text().splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
         free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return max(min([free, *_left_in_groups(root)]), 0)
+
+
+def _left_in_groups(root: Path) -> Iterator[int]:
+    """What each control group with a limit has left; its cached files count as free, for it gives them up."""
     try:
-        group = Path("/sys/fs/cgroup")
-        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
-        return free if limit == "max" else max(min(free, int(limit) - int(used)), 0)
+        entries = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text().splitlines()]
     except OSError:
-        return free
+        return
+    for _, controllers, path in entries:
+        if controllers == "":
+            mount, names = "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            mount, names = (
+                "sys/fs/cgroup/memory",
+                ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+            )
+        else:
+            continue
+        limit, used, cached = names
+        inner = Path(path.lstrip("/"))
+        for group in (inner, *inner.parents):  # a container may see its own group as the root, whatever its path
+            try:
+                here = root / mount / group
+                most = (here / limit).read_text().strip()
+                if most == "max":
+                    continue
+                stat = dict(line.split() for line in (here / "memory.stat").read_text().splitlines())
+                yield int(most) - int((here / used).read_text()) + int(stat.get(cached, 0))
+            except OSError:
+                continue
