@@ -23,17 +23,23 @@ from semantic_parrot.core.errors import EmptyPrompt, InvalidRequest
 from semantic_parrot.core.grammar import Grammar, ResponseFormat, StructuredOutputs, grammar_of
 from semantic_parrot.core.program import explain
 from semantic_parrot.core.sampling import Options, Sampling
+from semantic_parrot.core.tools import CallBody, ToolCall, ToolChoice, ToolList, Tools, tools_of
 
 #: Stands in a request's text for what is not known yet, where a prompt is filled ahead of its last words.
 UNKNOWN = "\ue00f\ue00e\ue00f"
 
-Role = Literal["system", "developer", "user", "assistant"]
+Role = Literal["system", "developer", "user", "assistant", "tool"]
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
+    """`calls`: an assistant's. `call_id`: of the call that a tool's message answers; `name`: of its function."""
+
     role: str
     content: str
+    calls: tuple[ToolCall, ...] = ()
+    call_id: str | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,7 @@ class ModelRequest:
     prompt: str | None
     sampling: Sampling
     grammar: Grammar | None = None
+    tools: Tools | None = None
 
 
 class _Body(BaseModel):
@@ -58,10 +65,29 @@ class _TextPart(_Body):
 
 class _Message(_Body):
     role: Role
-    content: str | list[_TextPart]
+    content: str | list[_TextPart] | None = None
+    tool_calls: list[CallBody] | None = None
+    tool_call_id: str | None = None
+    name: str | None = None
 
-    def text(self) -> str:
-        return self.content if isinstance(self.content, str) else "".join(p.text for p in self.content)
+    @model_validator(mode="after")
+    def _fits_its_role(self) -> _Message:
+        if self.tool_calls is not None and self.role != "assistant":
+            raise ValueError("tool_calls belongs to an assistant's message")
+        if (self.tool_call_id is not None) != (self.role == "tool"):
+            raise ValueError("tool_call_id belongs to a tool's message, which needs it")
+        if self.name is not None and self.role != "tool":
+            raise ValueError("name is not supported but in a tool's message")
+        if self.content is None and not self.tool_calls:
+            raise ValueError("content is missing")
+        return self
+
+    def message(self, where: str) -> Message:
+        text = self.content if isinstance(self.content, str) else "".join(p.text for p in self.content or ())
+        calls = tuple(
+            c.call(f"{where}.tool_calls[{i}].function.arguments") for i, c in enumerate(self.tool_calls or ())
+        )
+        return Message(self.role, text, calls, self.tool_call_id, self.name)
 
 
 class _StreamOptions(_Body):
@@ -83,6 +109,9 @@ class _Common(Options):
 
 class _Chat(_Common):
     messages: Annotated[list[_Message], Field(min_length=1)]
+    tools: ToolList | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
@@ -127,10 +156,12 @@ def parse_request(body: Mapping[str, Any], *, prefix: str = "", allow_empty: boo
     try:
         if is_chat(body):
             chat = _Chat.model_validate(body)
-            messages = tuple(Message(m.role, m.text()) for m in chat.messages)
-            empty = not any(m.content for m in messages)
+            messages = tuple(m.message(f"messages[{i}]") for i, m in enumerate(chat.messages))
+            empty = not any(m.content or m.calls for m in messages)
             limit = chat.max_completion_tokens if chat.max_tokens is None else chat.max_tokens
-            request = ModelRequest(chat.model, messages, None, chat.sampling(limit), chat.grammar())
+            grammar = chat.grammar()
+            tools = tools_of(chat.tools, chat.tool_choice, chat.parallel_tool_calls, constrained=grammar is not None)
+            request = ModelRequest(chat.model, messages, None, chat.sampling(limit), grammar, tools)
         else:
             text = _Completion.model_validate(body)
             empty = not text.prompt

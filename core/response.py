@@ -32,7 +32,10 @@ def completion(body: Mapping[str, Any], done: Done, *, id: str, created: int) ->
         told = None if made.logprobs is None else logprobs(body, made.logprobs)
         choice = {"index": index, "logprobs": told, "finish_reason": made.reason}
         if chat:
-            choice["message"] = {"role": "assistant", "content": made.text, "refusal": None}
+            message: dict[str, Any] = {"role": "assistant", "content": made.text, "refusal": None}
+            if made.calls:
+                message |= {"content": made.text or None, "tool_calls": [call.body() for call in made.calls]}
+            choice["message"] = message
         else:
             choice["text"] = made.text
         choices.append(choice)
@@ -73,7 +76,10 @@ class Chunks:
 
     def delta(self, delta: Delta) -> dict[str, Any]:
         told = logprobs(self._body, delta.logprobs) if delta.logprobs else None
-        return self._chunk(delta.index, delta.text, logprobs=told)
+        chunk = self._chunk(delta.index, None if delta.calls else delta.text, logprobs=told)
+        if delta.calls:
+            chunk["choices"][0]["delta"]["tool_calls"] = [call.body() for call in delta.calls]
+        return chunk
 
     def last(self, done: Done) -> list[dict[str, Any]]:
         """One for each choice."""

@@ -7,6 +7,7 @@ The server never tokenises; an engine does.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +48,7 @@ def _content(node: Any, pieces: list[Piece]) -> None:
     elif isinstance(node, list):
         for part in node:
             _content(part["text"], pieces)
-    else:
+    elif node is not None:
         pieces.extend(part if isinstance(part, str) else Var(part["var"]) for part in node["$t"])
 
 
@@ -55,10 +56,15 @@ def skeleton(request: Mapping[str, Any]) -> Skeleton:
     """Of a valid request body, with or without templates."""
     pieces: list[Piece] = []
     if "messages" in request:
+        if request.get("tools"):  # templates write them before the messages
+            pieces.append(json.dumps(request["tools"]))
         for message in request["messages"]:
             role = message["role"]
             pieces.append(f"\0{role}\0" if isinstance(role, str) else "\0")
-            _content(message["content"], pieces)
+            _content(message.get("content"), pieces)
+            for call in message.get("tool_calls") or ():
+                _content(call["function"]["name"], pieces)
+                _content(call["function"]["arguments"], pieces)
     else:
         _content(request["prompt"], pieces)
     limit = request.get("max_tokens") or request.get("max_completion_tokens")

@@ -107,8 +107,8 @@ def _encode(command: Command) -> bytes:
         raise InvalidRequest("the text is not valid Unicode: it has a lone surrogate") from error
 
 
-async def spawn(options: Options) -> tuple[Child, int]:
-    """A process that has loaded the model, and the model's context. Raises ModelLoadError."""
+async def spawn(options: Options) -> tuple[Child, Ready]:
+    """A process that has loaded the model, and what it says of it. Raises ModelLoadError."""
     ours, theirs = socket.socketpair()
     environment = {
         **os.environ,
@@ -139,7 +139,7 @@ async def spawn(options: Options) -> tuple[Child, int]:
         line = await reader.readline()
         (reply,) = decode_replies(line) if line else (None,)
         if isinstance(reply, Ready):
-            return Child(process, reader, writer), reply.context
+            return Child(process, reader, writer), reply
     except ConnectionError:
         reply = None
     except asyncio.CancelledError:

@@ -32,12 +32,12 @@ class Intake:
         content = request.prompt if request.messages is None else request.messages
         if not content:
             raise EmptyPrompt("the prompt is empty")
-        tokens, sampling = self.text.encode(content), request.sampling
+        tokens, sampling = self.text.encode(content, request.tools), request.sampling
         self._refuse_unknown("logit_bias", (token for token, _ in sampling.logit_bias))
         self._refuse_unknown("stop_token_ids", sampling.stop_token_ids)
         limit = self._limit(len(tokens), sampling)
         ends = frozenset(sampling.stop_token_ids) | (frozenset() if sampling.ignore_eos else eos)
-        stream = self.text.stream(sampling.stop)
+        stream = self.text.stream(sampling.stop, calls=request.tools is not None)
         sequence = Sequence(id, tokens, len(tokens), limit, sampling, stream, arrived, directions, ends=ends)
         if sampling.logprobs is not None:
             sequence.scores = Scores(sampling.logprobs, self.text.vocabulary)

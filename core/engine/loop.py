@@ -63,8 +63,11 @@ class EngineLoop:
             self._live[id] = sequence = self._intake.sequence(id, request, arrived, directions, self._eos)
         except ParrotError as error:
             return Failed(id, error.code, error.message, error.where)
-        if request.grammar is not None:
-            self._compiling.add(sequence, request.grammar)
+        grammar = request.grammar
+        if request.tools is not None and request.tools.forced:
+            grammar = self.text.call_grammar(request.tools)
+        if grammar is not None:
+            self._compiling.add(sequence, grammar)
         else:
             self._planner.add(sequence)
         return None
@@ -74,7 +77,7 @@ class EngineLoop:
         content = request.prompt if request.messages is None else request.messages
         assert content is not None
         with contextlib.suppress(ParrotError):
-            tokens = self.text.beginning(content)[: self._context]
+            tokens = self.text.beginning(content, request.tools)[: self._context]
             if tokens:
                 stream = self.text.stream(())
                 now = time.monotonic()

@@ -92,9 +92,10 @@ class ForgetPrefixes:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The model is loaded; `context` in tokens."""
+    """The model is loaded; `context` in tokens. `calls`: the format of its tool calls, if that is known."""
 
     context: int
+    calls: str | None = None
     kind: Literal["ready"] = "ready"
 
 

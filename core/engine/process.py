@@ -117,7 +117,7 @@ def _serve(channel: Channel) -> int:
     except ModelLoadError as error:
         channel.send([Refused(str(error))])
         return 2
-    channel.send([Ready(context)])
+    channel.send([Ready(context, engine.text.calls)])
     while True:
         answers = (obey(engine, command) for command in channel.receive(wait=not engine.busy))
         replies = [reply for reply in answers if reply is not None]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from semantic_parrot.core.engine.prefix_tree import common
+from semantic_parrot.core.engine.tool_formats import tool_format
 from semantic_parrot.core.engine.vocabulary import Vocabulary
 from semantic_parrot.core.errors import EmptyPrompt, InvalidRequest
+from semantic_parrot.core.grammar import Grammar
 from semantic_parrot.core.request import UNKNOWN, Message
+from semantic_parrot.core.tools import Tools
 
 #: Characters at the end of a text in which a further character may change the tokens; some that may follow.
 TAIL = 64
@@ -27,8 +31,20 @@ class TextModel:
         decode: Callable[..., str] = tokenizer.decode if fast is None else fast.decode
         self._decode = decode
         self.vocabulary = Vocabulary(tokenizer)
+        self._format = tool_format(tokenizer)
+        self._added: dict[str, int] = tokenizer.get_added_vocab()
 
-    def encode(self, content: str | Sequence[Message]) -> list[int]:
+    @property
+    def calls(self) -> str | None:
+        """The name of the format of the model's tool calls, if it is one that is known."""
+        return None if self._format is None else self._format.name
+
+    def call_grammar(self, tools: Tools) -> Grammar:
+        """Of an answer that calls one of `tools`."""
+        assert self._format is not None, "the template has refused tools"
+        return self._format.grammar(tools, self._added.get)
+
+    def encode(self, content: str | Sequence[Message], tools: Tools | None = None) -> list[int]:
         """Token ids of a text (with the special tokens that the tokenizer adds by itself), or of messages as the chat
         template renders them for generation (which writes its special tokens out).
 
@@ -37,16 +53,16 @@ class TextModel:
         if isinstance(content, str):
             tokens = self._ids(content, special=True) if content else []
         else:
-            tokens = self._ids(self.render(content), special=False)
+            tokens = self._ids(self.render(content, tools), special=False)
         if not tokens:
             raise EmptyPrompt("the prompt is empty")
         return tokens
 
-    def beginning(self, content: str | Sequence[Message]) -> list[int]:
+    def beginning(self, content: str | Sequence[Message], tools: Tools | None = None) -> list[int]:
         """The first tokens of a prompt of which only the text before the first UNKNOWN is known: without those at its
         end that may come out otherwise, depending on what follows. A wrong one would cost work, and nothing else.
         """
-        text = content if isinstance(content, str) else self.render(content)
+        text = content if isinstance(content, str) else self.render(content, tools)
         known = text.partition(UNKNOWN)[0]
         tokens = self._ids(known, special=isinstance(content, str))
         tail = self._ids(known[-TAIL:], special=False)
@@ -56,20 +72,54 @@ class TextModel:
     def _ids(self, text: str, *, special: bool) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=special, verbose=False).input_ids)
 
-    def render(self, messages: Sequence[Message]) -> str:
+    def render(self, messages: Sequence[Message], tools: Tools | None = None) -> str:
         if not self._tokenizer.chat_template:
             raise InvalidRequest("the model has no chat template: use completions", where="messages")
-        chat = [{"role": m.role, "content": m.content} for m in messages]
+        chat = [_for_template(m) for m in messages]
+        text = self._render(chat, None if tools is None else [json.loads(tool.body) for tool in tools.tools])
+        if tools is not None:
+            if self._format is None:
+                raise InvalidRequest("the model's chat template has no tool calls of a known format", where="tools")
+            if text == self._render(chat, None):
+                raise InvalidRequest("the model's chat template ignores tools", where="tools")
+        if any(m.calls for m in messages) and text == self._render([_without_calls(m) for m in chat], None):
+            raise InvalidRequest("the model's chat template ignores tool_calls", where="messages")
+        return text
+
+    def _render(self, chat: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str:
         try:
-            return str(self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
+            return str(
+                self._tokenizer.apply_chat_template(chat, tools=tools, tokenize=False, add_generation_prompt=True)
+            )
         except Exception as error:  # whatever a template raises is about these messages
             raise InvalidRequest(f"the chat template refused the messages: {error}", where="messages") from error
 
     def decode(self, tokens: Sequence[int]) -> str:
         return self._decode(list(tokens), skip_special_tokens=True)
 
-    def stream(self, stop: Sequence[str]) -> TextStream:
-        return TextStream(self.decode, stop)
+    def stream(self, stop: Sequence[str], *, calls: bool = False) -> TextStream:
+        """`calls`: what opens a tool call is shown, even if it is a special token."""
+        shown = calls and self._format is not None and any(text in self._added for text in self._format.openings)
+        return TextStream(self._decode_all if shown else self.decode, stop)
+
+    def _decode_all(self, tokens: Sequence[int]) -> str:
+        return self._decode(list(tokens), skip_special_tokens=False)
+
+
+def _for_template(message: Message) -> dict[str, Any]:
+    chat: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.calls:
+        # Templates write the arguments themselves.
+        chat["tool_calls"] = [
+            call.body() | {"function": {"name": call.name, "arguments": json.loads(call.arguments or "{}")}}
+            for call in message.calls
+        ]
+    named = {"tool_call_id": message.call_id, "name": message.name}
+    return chat | {key: value for key, value in named.items() if value is not None}
+
+
+def _without_calls(chat: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in chat.items() if key != "tool_calls"}
 
 
 class TextStream:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
-from semantic_parrot.core.engines.protocol import Choice, Delta, Done, Usage
+from semantic_parrot.core.engines.protocol import Delta, Done, Usage
 from semantic_parrot.core.request import ModelRequest
 
 Items = AsyncGenerator[Delta | Done, None]
@@ -69,7 +69,7 @@ async def _together(runs: Sequence[Items]) -> Items:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    others = tuple(Choice(d.text, d.reason, d.logprobs) for _, d in sorted(done.items()) if d is not done[0])
+    others = tuple(d.choices[0] for _, d in sorted(done.items()) if d is not done[0])
     usage = _sum(used)
     assert usage is not None
     decode = max(d.timings.prefill + d.timings.decode for d in done.values()) - done[0].timings.prefill

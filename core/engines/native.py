@@ -31,6 +31,9 @@ from semantic_parrot.core.engine.messages import (
     Tokenize,
     Tokens,
 )
+from semantic_parrot.core.engine.tool_format import ToolFormat
+from semantic_parrot.core.engine.tool_formats import FORMATS
+from semantic_parrot.core.engines.calling import calling
 from semantic_parrot.core.engines.choices import answer
 from semantic_parrot.core.engines.protocol import (
     UNDIRECTED,
@@ -97,6 +100,7 @@ class NativeEngine:
         )
         self._names = tuple(names)
         self._model: ModelInfo | None = None
+        self._calls: ToolFormat | None = None
         self._child: Child | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._up_again = asyncio.Event()
@@ -127,8 +131,9 @@ class NativeEngine:
             await self._up_again.wait()
 
     async def start(self) -> None:
-        self._child, context = await spawn(self._options)
-        self._model = ModelInfo(self._names, context)
+        self._child, ready = await spawn(self._options)
+        self._model = ModelInfo(self._names, ready.context)
+        self._calls = None if ready.calls is None else FORMATS[ready.calls]
         self._keeper = asyncio.create_task(self._keep(), name=f"keeper of {self.name}")
 
     async def close(self) -> None:
@@ -145,7 +150,12 @@ class NativeEngine:
     ) -> AsyncGenerator[Delta | Done, None]:
         return answer(request, lambda one: self._one(one, directions))
 
-    async def _one(self, request: ModelRequest, directions: Directions) -> AsyncGenerator[Delta | Done, None]:
+    def _one(self, request: ModelRequest, directions: Directions) -> AsyncGenerator[Delta | Done, None]:
+        items = self._text(request, directions)
+        # Without a format the engine refuses tools, with a better message.
+        return items if request.tools is None or self._calls is None else calling(items, request.tools, self._calls)
+
+    async def _text(self, request: ModelRequest, directions: Directions) -> AsyncGenerator[Delta | Done, None]:
         child, id = self._up(), next(self._ids)
         replies = child.ask(id, Generate(id, request, time.monotonic(), directions))
         ended, told = False, list[TokenLogprob]()

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from semantic_parrot.core.events import Timings
 from semantic_parrot.core.logprobs import TokenLogprob
 from semantic_parrot.core.request import Message, ModelRequest
+from semantic_parrot.core.tools import CallDelta, ToolCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +37,14 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """More text of the answer. `usage`: of the whole request so far, if the engine says. `index`: of the choice.
-    `logprobs`: of the tokens that begin in `text`, where they were asked for."""
+    """More text of the answer, or more of the tool calls in it. `usage`: of the whole request so far, if the engine
+    says. `index`: of the choice. `logprobs`: of the tokens that begin in `text`, where they were asked for."""
 
     text: str
     usage: Usage | None = None
     index: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
+    calls: tuple[CallDelta, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +67,13 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One answer: its whole text, and `reason` "stop" or "length", as OpenAI's finish_reason. `logprobs`: of each of
-    its tokens, if they were asked for."""
+    """One answer: its text and tool calls, and `reason` "stop", "length" or "tool_calls", as OpenAI's finish_reason.
+    `logprobs`: of each of its tokens, if they were asked for."""
 
     text: str
     reason: str
     logprobs: tuple[TokenLogprob, ...] | None = None
+    calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +88,11 @@ class Done:
     placed: Placed | None = None
     logprobs: tuple[TokenLogprob, ...] | None = None
     others: tuple[Choice, ...] = ()
+    calls: tuple[ToolCall, ...] = ()
 
     @property
     def choices(self) -> tuple[Choice, ...]:
-        return (Choice(self.text, self.reason, self.logprobs), *self.others)
+        return (Choice(self.text, self.reason, self.logprobs, self.calls), *self.others)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ def test_without_named_outputs_the_sinks_are_wanted():
         ({"tools": []}, "tools"),
         ({"stop": 3}, None),
         ({"messages": []}, "messages"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "function", "content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, None),
         ({"model": None}, "model"),
     ],

@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
+from tool_templates import add_tools
+
 CHAT_TEMPLATE: Final = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
@@ -107,10 +109,13 @@ def make_tokenizer() -> Any:
     return tokenizer
 
 
-def make_model(family: str, directory: Path, *, seed: int = 0, chat: bool = True, **config: Any) -> Path:
+def make_model(
+    family: str, directory: Path, *, seed: int = 0, chat: bool = True, tools: str | None = None, **config: Any
+) -> Path:
     """Write a checkpoint of `family` (one of FAMILIES or MORE_FAMILIES) into `directory`, which is made; returns it.
 
-    `config` overrides fields of the model's configuration; without `chat` the tokenizer has no chat template.
+    `config` overrides fields of the model's configuration; without `chat` the tokenizer has no chat template;
+    with `tools` it has the one of that format of tool calls (see `tool_templates`).
     """
     import torch
     import transformers
@@ -118,6 +123,8 @@ def make_model(family: str, directory: Path, *, seed: int = 0, chat: bool = True
     tokenizer = make_tokenizer()
     if not chat:
         tokenizer.chat_template = None
+    if tools is not None:
+        add_tools(tokenizer, tools)
     name, special = {**_FAMILIES, **_MORE}[family]
     fields: dict[str, Any] = {
         **_BASE,
