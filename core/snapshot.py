@@ -1,9 +1,10 @@
-"""What is known of a run at one moment, apart from everything that goes on: taken on the event loop, at a few
+"""What is known of a run at one moment, apart from everything that goes on: taken on the event loop, which it costs
 microseconds a call; what is made of it may be made in any thread."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cache
 
@@ -36,6 +37,8 @@ def snapshot(run: Run) -> Snapshot:
     session = run.session
     variables = session.graph.variables
     calls = dict(run.trace.calls)
+    if run.trace.seconds is None:  # it goes on while its report is made
+        calls = {output: copy(call) for output, call in calls.items()}
     for node in run.open:
         if isinstance(node.spec, Call) and node.output not in calls:
             missing = [name for name in node.reads.values() if not variables[name].settled]
@@ -62,9 +65,9 @@ def snapshot(run: Run) -> Snapshot:
 
 def snapshot_of_past(trace: Trace) -> Snapshot:
     """Of a run that can't be read any more."""
-    copy = cache(Readers.copy)
+    once = cache(Readers.copy)
     shared = {
-        output: [(name, copy(readers), own) for name, readers, own in call.shared]
+        output: [(name, once(readers), own) for name, readers, own in call.shared]
         for output, call in trace.calls.items()
     }
     return _snapshot(trace, trace.usage, trace.calls, shared)

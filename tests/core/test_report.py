@@ -172,3 +172,20 @@ async def test_a_report_outlives_its_run_and_says_the_same():
     with pytest.raises(NotFound):
         runtime.snapshot("run_0")
     await runtime.close()
+
+
+async def test_a_snapshot_stands_still_while_its_run_goes_on():
+    gate = asyncio.Event()
+    runtime = Runtime([engine := ScriptedEngine(gate=gate)])
+    await runtime.start()
+    body = {"model": "default", "messages": [{"role": "user", "content": "hi"}]}
+    run = runtime.submit(parse_program({"calls": [{"id": "a", "output": "y", "request": body}]}))
+    await engine.until(1)
+    taken = runtime.snapshot(run.id)
+    before = report(taken)
+    gate.set()
+    await run.wait()
+    assert report(taken) == before
+    assert [call["state"] for call in before["calls"]] != ["finished"]
+    assert [call["state"] for call in report(runtime.snapshot(run.id))["calls"]] == ["finished"]
+    await runtime.close()
