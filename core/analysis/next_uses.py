@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
 #: (session id, output): names of two sessions do not meet.
 Caller = tuple[str, str]
 
 
+#: (latest start, serial, call)
+Entry = tuple[float, int, Caller]
+
+
 @dataclass(slots=True, eq=False)
 class _Readers:
     """A heap by latest start; who has started or left meanwhile is dropped as it surfaces, or when it is the most."""
 
-    heap: list[tuple[float, int, Caller]] = field(default_factory=list)
-    live: int = 0
+    heap: list[Entry]
+    live: int = 1
 
 
 class NextUses:
-    """Owned by the event loop. A call costs O(log calls) for each of its prefixes, however many share them."""
+    """A prefix that only one call will read, as most are, is one entry. Owned by the event loop; a call costs
+    O(log calls) for each of its prefixes, however many share them."""
 
     def __init__(self) -> None:
         self._to_come: dict[Caller, tuple[int, ...]] = {}
-        self._by_prefix: dict[int, _Readers] = {}
+        self._by_prefix: dict[int, Entry | _Readers] = {}
         self._serial = itertools.count()
 
     def __len__(self) -> int:
@@ -36,28 +41,33 @@ class NextUses:
         self._to_come[call] = names = tuple(dict.fromkeys(prefixes))
         entry = latest, next(self._serial), call
         for name in names:
-            readers = self._by_prefix.setdefault(name, _Readers())
-            heappush(readers.heap, entry)
-            readers.live += 1
+            there = self._by_prefix.setdefault(name, entry)
+            if there is entry:
+                continue
+            if isinstance(there, tuple):
+                there = self._by_prefix[name] = _Readers([there])
+            heappush(there.heap, entry)
+            there.live += 1
 
     def leave(self, call: Caller) -> None:
         """It starts, or never will: what it reads is no next use any more."""
         for name in self._to_come.pop(call, ()):
-            readers = self._by_prefix[name]
-            readers.live -= 1
-            if not readers.live:
+            there = self._by_prefix[name]
+            if isinstance(there, tuple) or there.live == 1:
                 del self._by_prefix[name]
-            elif len(readers.heap) > 2 * readers.live + 64:
-                readers.heap = [entry for entry in readers.heap if entry[2] in self._to_come]
-                heapify(readers.heap)
+                continue
+            there.live -= 1
+            if len(there.heap) > 2 * there.live + 64:
+                there.heap = [entry for entry in there.heap if entry[2] in self._to_come]
+                heapify(there.heap)
 
     def of(self, prefixes: Sequence[int]) -> Iterator[float | None]:
         """The earliest latest start among those to come that read it, for each of `prefixes`; None: there are none."""
         for name in prefixes:
-            readers = self._by_prefix.get(name)
-            if readers is None:
-                yield None
+            there = self._by_prefix.get(name)
+            if there is None or isinstance(there, tuple):
+                yield there and there[0]
                 continue
-            while readers.heap[0][2] not in self._to_come:
-                heappop(readers.heap)
-            yield readers.heap[0][0]
+            while there.heap[0][2] not in self._to_come:
+                heappop(there.heap)
+            yield there.heap[0][0]

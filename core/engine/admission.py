@@ -28,6 +28,8 @@ class Admission:
         only wait for another's prefill (`_leader`).
         """
         roster, copies = self._roster, list[BlockCopy]()
+        if not roster.waiting:
+            return copies
         prefills = [s for s in roster.by_rank() if s.pending > 1]
         counted = 0
         floor = LAST  # of what was preempted just now, and of who would take its place

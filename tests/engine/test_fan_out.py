@@ -48,8 +48,13 @@ def model(tiny):
     return tiny("llama", max_position_embeddings=2048)
 
 
+@pytest.fixture(params=[4096, 700], ids=["one step for several prompts", "several steps for a prompt"])
+def fan(model, bench, ask, request):
+    return FanOut(bench(model, deterministic=True, chunk=request.param), ask)
+
+
 @pytest.fixture
-def fan(model, bench, ask):
+def slow(model, bench, ask):
     return FanOut(bench(model, deterministic=True, chunk=256), ask)
 
 
@@ -75,23 +80,23 @@ def test_staggered(fan, alone):
     fan.check(alone)
 
 
-def test_the_leader_is_cancelled_in_mid_prefill(fan, alone):
-    fan.submit(*range(SIBLINGS))
+def test_the_leader_is_cancelled_in_mid_prefill(slow, alone):
+    slow.submit(*range(SIBLINGS))
     for gone in (1, 2):
-        fan.b.step()
-        assert fan.b.loop.stats().running == 1
-        fan.b.loop.cancel(gone)
-    fan.check(alone, drop=(1, 2))
+        slow.b.step()
+        assert slow.b.loop.stats().running == 1
+        slow.b.loop.cancel(gone)
+    slow.check(alone, drop=(1, 2))
 
 
-def test_the_leader_is_preempted_in_mid_prefill(fan, alone):
+def test_the_leader_is_preempted_in_mid_prefill(slow, alone):
     """By one that shares its prefix, and leads from then on."""
-    fan.submit(*range(SIBLINGS - 1), rank=2)
-    fan.b.step()
-    fan.submit(SIBLINGS - 1)
-    fan.b.step()
-    assert [s.id for s in fan.b.loop._planner.running] == [SIBLINGS]
-    fan.check(alone)
+    slow.submit(*range(SIBLINGS - 1), rank=2)
+    slow.b.step()
+    slow.submit(SIBLINGS - 1)
+    slow.b.step()
+    assert [s.id for s in slow.b.loop._planner.running] == [SIBLINGS]
+    slow.check(alone)
 
 
 def test_the_leader_is_preempted_for_memory(model, bench, ask, alone):
