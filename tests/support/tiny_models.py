@@ -46,7 +46,8 @@ _LLAMA3_ROPE: Final = {
 }
 _FAMILIES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "llama": ("LlamaConfig", {}),
-    "qwen2": ("Qwen2Config", {"num_key_value_heads": 4, "tie_word_embeddings": True}),
+    # Its tokenizer's class adds a token of its own.
+    "qwen2": ("Qwen2Config", {"num_key_value_heads": 4, "tie_word_embeddings": True, "vocab_size": 408}),
     "mistral": ("MistralConfig", {"sliding_window": WINDOW}),
     "phi3": ("Phi3Config", {"original_max_position_embeddings": CONTEXT}),
     "phi3_longrope": (
