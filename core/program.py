@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from semantic_parrot.core.body import Arm, Body, Branch, Call, Map, Result
+from semantic_parrot.core.constants import share
 from semantic_parrot.core.errors import DanglingReference, InvalidProgram, InvalidRequest
 from semantic_parrot.core.model import Name, Reference, Value
 
@@ -116,6 +117,7 @@ def parse_program(body: object) -> Program:
     if not program.nodes():
         raise InvalidRequest("a program needs calls, transforms, maps or branches; calls is empty", where="calls")
     _check_body(program)
+    share(call.request for call in program.calls)
     seen = {node.id for node in program.nodes()}
     if isinstance(program.deltas, list):
         for i, name in enumerate(program.deltas):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from zlib import crc32
 
@@ -52,6 +53,12 @@ def _content(node: Any, pieces: list[Piece]) -> None:
         pieces.extend(part if isinstance(part, str) else Var(part["var"]) for part in node["$t"])
 
 
+@lru_cache(maxsize=64)
+def _marker(role: str) -> str:
+    """Begins a message: one object for all of a role, as many wait at a time."""
+    return f"\0{role}\0"
+
+
 def skeleton(request: Mapping[str, Any]) -> Skeleton:
     """Of a valid request body, with or without templates."""
     pieces: list[Piece] = []
@@ -60,7 +67,7 @@ def skeleton(request: Mapping[str, Any]) -> Skeleton:
             pieces.append(json.dumps(request["tools"]))
         for message in request["messages"]:
             role = message["role"]
-            pieces.append(f"\0{role}\0" if isinstance(role, str) else "\0")
+            pieces.append(_marker(role) if isinstance(role, str) else "\0")
             _content(message.get("content"), pieces)
             for call in message.get("tool_calls") or ():
                 _content(call["function"]["name"], pieces)

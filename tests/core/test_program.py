@@ -1,7 +1,11 @@
 """Every fault that is visible in a program is refused with its place, before anything runs."""
 
+import copy
+import json
+
 import pytest
 
+from semantic_parrot.core.constants import share
 from semantic_parrot.core.errors import InvalidRequest, ParrotError, from_code
 from semantic_parrot.core.program import parse_program
 from semantic_parrot.core.request import Message, parse_request
@@ -110,3 +114,35 @@ def test_every_error_survives_the_way_through_an_engine():
         assert type(same).code == cls.code
         assert same.body() == {"error": {"message": "why", "type": cls.kind, "param": "x", "code": cls.code}}
     assert "no such code" in from_code("no such code", "why").message
+
+
+def test_equal_constants_are_one_object_and_mean_the_same():
+    def body():
+        system = {"role": "system", "content": "You are the harbour master."}
+        calls = []
+        for i in range(3):
+            text = {"$t": ["Here is what came before: ", {"var": f"v{i - 1}" if i else "doc"}, " Go on."]}
+            request = {"model": "default", "messages": [dict(system), {"role": "user", "content": text}], "stop": "\n"}
+            calls.append({"id": f"c{i}", "output": f"v{i}", "request": request})
+        return json.loads(json.dumps({"calls": calls, "inputs": {"doc": "x"}}))
+
+    first, *rest = (call.request for call in parse_program(body()).calls)
+    assert [first, *rest] == [call["request"] for call in body()["calls"]]
+    for other in rest:
+        assert other["messages"][0] is first["messages"][0]
+        mine, its = (request["messages"][1]["content"]["$t"] for request in (first, other))
+        assert [its[0] is mine[0], its[1] is mine[1], its[2] is mine[2]] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"model": "default", "messages": [{"role": "user", "content": {"$t": ["a", 1, "a"]}}, 5, {"content": None}]},
+        {"model": "default", "messages": "none", "prompt": ["a", "a"]},
+        {"model": "default", "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}], "name": "b"}]},
+    ],
+)
+def test_requests_of_any_shape_can_be_shared(request_):
+    twins = [copy.deepcopy(request_), copy.deepcopy(request_)]
+    share(twins)
+    assert twins == [request_, request_]
