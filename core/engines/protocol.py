@@ -151,7 +151,8 @@ UNDIRECTED = Directions()
 class Engine(Protocol):
     """Fills prompts and generates tokens. Owned by the event loop: every method is called there.
 
-    `window` is how many requests the scheduler may have in flight here at once.
+    `window` is how many requests the scheduler may have in flight here at once; with the ability "preemption", as many
+    of rank 0, whatever else is there.
     """
 
     name: str

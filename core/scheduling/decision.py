@@ -61,7 +61,7 @@ class Decider:
             return None
         engine, cached = found
         task.state = "running"
-        self.waiting.remove(task)
+        self.waiting.place(task, now)
         task.charged = task.prompt - cached + task.output
         self.waiting.served(task, task.charged, starts=True)
         fresh = (engine.wait if rank else engine.wait_first) + engine.costs.prefill * (task.prompt - cached)

@@ -38,14 +38,16 @@ Why = Literal["task-group", "queued-sharers", "prefix-held", "least-impact"]
 @dataclass(frozen=True, slots=True)
 class Policy:
     """`tpot`: seconds per token that a latency call is to keep; None: `slowdown` times what it has alone on its
-    engine. `patience`: seconds after which a waiting task goes before all that came later. `urgency`: a deadline
-    task is urgent that many times its own duration before its latest start. `disabled`: names of OPTIMISATIONS.
+    engine. `patience`: seconds in which a tenant's oldest waiting task goes at least once. `urgency`: a deadline
+    task is urgent that many times its own duration before its latest start. `lag`: tokens (by weight) that a tenant may
+    be behind the others before caps keep its tasks waiting no longer. `disabled`: names of OPTIMISATIONS.
     """
 
     tpot: float | None = None
     slowdown: float = 1.5
     patience: float = 30.0
     urgency: float = 1.0
+    lag: float = 8192.0
     disabled: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:

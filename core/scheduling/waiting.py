@@ -1,8 +1,10 @@
 """The tasks that wait, in the order in which they should go.
 
-Within a tenant: higher priority, then urgent deadlines, then latency before the rest, then the latest start first
-(so the critical path goes first), then first come. Between tenants: the one that was served least for its weight.
-A task that has waited for the policy's patience goes before all that came after it, whoever's it is.
+Between tenants: the one that was served least for its weight. Within a tenant: its oldest task, once none that was the
+oldest has gone for the policy's patience; then higher priority, urgent deadlines, latency before the rest, the latest
+start first (so the critical path goes first), first come. So each tenant's oldest goes at least once in that time, and
+who came after k others of a tenant waits k + 1 times the patience at most, as long as there is room and the tenant has
+its turn. (Patience by age alone would make all of a backlog urgent, and no cap would hold.)
 """
 
 from __future__ import annotations
@@ -10,48 +12,26 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
-from heapq import heapify, heappop, heappush
+from math import inf
 
+from semantic_parrot.core.scheduling.heap import Entry, Heap
 from semantic_parrot.core.scheduling.task import Policy, Task
-
-#: (priority first, the latest start, ticket, task)
-Entry = tuple[int, float, int, Task]
-
-
-class _Heap:
-    """A heap whose tasks may leave in the meantime; those are dropped as they surface, or when they are the most."""
-
-    def __init__(self) -> None:
-        self._entries: list[Entry] = []
-        self.live = 0
-
-    def push(self, entry: Entry) -> None:
-        heappush(self._entries, entry)
-        self.live += 1
-        if len(self._entries) > 2 * self.live + 64:
-            self._entries = [entry for entry in self._entries if entry[3].state == "waiting"]
-            heapify(self._entries)
-
-    def top(self) -> Entry | None:
-        while self._entries:
-            if self._entries[0][3].state == "waiting":
-                return self._entries[0]
-            heappop(self._entries)
-        return None
 
 
 @dataclass(slots=True, eq=False)
 class _Tenant:
-    """`served`: virtual time, tokens by weight. A deadline task is in `batch` and in `dated`."""
+    """`served`: virtual time, tokens by weight. `tasks`: those that wait, oldest first; `relieved`: when one that was
+    the oldest went. A deadline task is in `batch` and in `dated`."""
 
     served: float = 0.0
-    waiting: int = 0
+    tasks: OrderedDict[int, Task] = field(default_factory=OrderedDict)
+    relieved: float = -inf
     weight: float = 1.0
-    latency: _Heap = field(default_factory=_Heap)
-    batch: _Heap = field(default_factory=_Heap)
-    dated: _Heap = field(default_factory=_Heap)
+    latency: Heap = field(default_factory=Heap)
+    batch: Heap = field(default_factory=Heap)
+    dated: Heap = field(default_factory=Heap)
 
-    def heaps(self, task: Task) -> tuple[_Heap, ...]:
+    def heaps(self, task: Task) -> tuple[Heap, ...]:
         if task.objective == "latency":
             return (self.latency,)
         return (self.batch, self.dated) if task.objective == "deadline" else (self.batch,)
@@ -62,41 +42,50 @@ class Waiting:
         self._policy = policy
         self._tenants: dict[str, _Tenant] = {}
         self._busy: dict[int, _Tenant] = {}  # those with waiting tasks
-        self._oldest: OrderedDict[int, Task] = OrderedDict()
+        self._tasks: dict[int, Task] = {}
         self._together: dict[Hashable, OrderedDict[int, Task]] = {}
         self._virtual = 0.0
         self.batch = 0  # waiting tasks that a latency call's cap keeps out
 
     def __len__(self) -> int:
-        return len(self._oldest)
+        return len(self._tasks)
 
     def tasks(self) -> list[Task]:
         """In the order in which they came."""
-        return list(self._oldest.values())
+        return list(self._tasks.values())
 
     def weigh(self, tenant: str, weight: float) -> None:
         self._tenants.setdefault(tenant, _Tenant()).weight = weight
+
+    def standing(self, tenant: str) -> float:
+        """The tenant's virtual time: tokens it was served, by its weight. Who has least goes first."""
+        return self._tenants.setdefault(tenant if self._policy.on("fair-share") else "", _Tenant()).served
 
     def _tenant(self, task: Task) -> _Tenant:
         return self._tenants.setdefault(task.tenant if self._policy.on("fair-share") else "", _Tenant())
 
     def push(self, task: Task) -> None:
         tenant = self._tenant(task)
-        if not tenant.waiting:
+        if not tenant.tasks:
             tenant.served = max(tenant.served, self._virtual)  # who comes back has no claim on the time it was away
             self._busy[id(tenant)] = tenant
-        tenant.waiting += 1
-        self._oldest[task.ticket] = task
+        self._tasks[task.ticket] = tenant.tasks[task.ticket] = task
         self._enter(task, tenant)
 
     def remove(self, task: Task) -> None:
         """`task` waits no longer: its state says so already."""
         tenant = self._tenant(task)
-        tenant.waiting -= 1
-        if not tenant.waiting:
+        del self._tasks[task.ticket], tenant.tasks[task.ticket]
+        if not tenant.tasks:
             del self._busy[id(tenant)]
-        del self._oldest[task.ticket]
         self._leave(task, tenant)
+
+    def place(self, task: Task, now: float) -> None:
+        """`task` goes to an engine: its state says so already."""
+        tenant = self._tenant(task)
+        if self._oldest(tenant) is task:
+            tenant.relieved = now
+        self.remove(task)
 
     def promote(self, task: Task) -> None:
         """Somebody else waits for the same answer, with a latency objective. Its old entries can do no harm."""
@@ -134,15 +123,25 @@ class Waiting:
         return task.latest - self._policy.urgency * task.seconds
 
     def presses(self, task: Task, now: float) -> bool:
-        """Whether no cap may keep `task` waiting any longer: it waited its patience out, or its deadline is near."""
+        """Whether no cap may keep `task` waiting any longer: it is its tenant's oldest and out of patience, its
+        deadline is near, or its tenant is owed too much."""
         late = task.objective == "deadline" and self._urgent_from(task) <= now
-        return late or now - task.arrived >= self._policy.patience
+        tenant = self._tenant(task)
+        return late or self._owed(tenant) or (self._oldest(tenant) is task and self._overdue(tenant, now))
+
+    @staticmethod
+    def _oldest(tenant: _Tenant) -> Task:
+        return next(iter(tenant.tasks.values()))
+
+    def _overdue(self, tenant: _Tenant, now: float) -> bool:
+        return now - max(self._oldest(tenant).arrived, tenant.relieved) >= self._policy.patience
+
+    def _owed(self, tenant: _Tenant) -> bool:
+        """Else tenants whose calls are for latency would have it all, with their caps."""
+        return self._virtual - tenant.served > self._policy.lag
 
     def head(self, now: float, *, roomy: bool) -> Task | None:
         """Who goes first. `roomy`: whether any engine takes one that a cap keeps out of the others."""
-        oldest = next(iter(self._oldest.values()), None)
-        if oldest is None or now - oldest.arrived >= self._policy.patience:
-            return oldest
         best: tuple[float, int, Task] | None = None
         for tenant in self._busy.values():
             task = self._first(tenant, now, roomy)
@@ -152,13 +151,15 @@ class Waiting:
         return best[2] if best else None
 
     def _first(self, tenant: _Tenant, now: float, roomy: bool) -> Task | None:
+        if self._overdue(tenant, now):
+            return self._oldest(tenant)
         dated, latency, batch = tenant.dated.top(), tenant.latency.top(), tenant.batch.top()
         ranked: list[tuple[int, int, Entry]] = []
         if dated is not None and dated[1] <= now:
             ranked.append((dated[0], 0, dated))
         if latency is not None:
             ranked.append((latency[0], 1, latency))
-        if batch is not None and roomy:
+        if batch is not None and (roomy or self._owed(tenant)):
             ranked.append((batch[0], 2, batch))
         return min(ranked)[2][3] if ranked else None
 

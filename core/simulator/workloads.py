@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from heapq import merge
 from random import Random
 
 from semantic_parrot.core.analysis.pieces import Piece, Var
@@ -160,23 +161,28 @@ def w7(random: Random) -> Iterator[SimProgram]:
 
 
 def tenants(random: Random) -> Iterator[SimProgram]:
-    """Eight tenants of equal weight with unequal needs: short and long prompts and answers, chains and fan-outs."""
-    for i, at in enumerate(_poisson(random, 8.0)):
-        kind = i % 8
-        tenant, prompt, output = f"tenant{kind}", 100 * (kind + 1), 400 // (kind + 1)
-        name = f"t{i}"
+    """Eight tenants of equal weight with unequal needs: short and long prompts and answers, chains and fan-outs; some
+    ask for up to three times as many tokens as others."""
+    yield from merge(*(_tenant(Random(random.random()), kind) for kind in range(8)), key=lambda program: program.at)
+
+
+def _tenant(random: Random, kind: int) -> Iterator[SimProgram]:
+    tenant, prompt, output = f"tenant{kind}", 100 * (kind + 1), 400 // (kind + 1)
+    tokens = prompt + output  # then that which is new to an engine of a whole program
+    tokens = {2: tokens + 2 * (50 + 2 * output), 3: 8 * tokens + 10 * output}.get(kind % 4, tokens)
+    stated: Class = "latency" if kind < 4 else "throughput"
+    for i, at in enumerate(_poisson(random, 500.0 * (1 + kind % 3) / tokens)):
+        name = f"{tenant}.{i}"
         if kind % 4 == 3:  # a fan-out and what reads it
-            calls = [SimCall(f"{name}.{j}", (text(f"{tenant}.{i}.{j}", prompt),), output) for j in range(8)]
+            calls = [SimCall(f"{name}.{j}", (text(f"{name}.{j}", prompt),), output) for j in range(8)]
             calls.append(SimCall(name, tuple(Var(call.output) for call in calls), 2 * output))
         elif kind % 4 == 2:  # a chain
-            calls = [SimCall(f"{name}.0", (text(f"{tenant}.{i}", prompt),), output)]
-            calls += [
-                SimCall(f"{name}.{j}", (text(f"{tenant} go on", 50), Var(f"{name}.{j - 1}")), output) for j in (1, 2)
-            ]
+            go_on = text(f"{tenant} goes on", 50)
+            calls = [SimCall(f"{name}.0", (text(name, prompt),), output)]
+            calls += [SimCall(f"{name}.{j}", (go_on, Var(f"{name}.{j - 1}")), output) for j in (1, 2)]
         else:
-            calls = [SimCall(name, (text(f"{tenant} asks", 64 * kind), text(f"{tenant}.{i}", prompt)), output)]
-        stated: dict[str, Class] = {calls[-1].output: "latency" if kind < 4 else "throughput"}
-        yield SimProgram(at, tenant, tuple(calls), tenant, stated)
+            calls = [SimCall(name, (text(f"{tenant} asks", 64 * kind), text(name, prompt)), output)]
+        yield SimProgram(at, tenant, tuple(calls), tenant, {calls[-1].output: stated})
 
 
 WORKLOADS: dict[str, Callable[[Random], Iterator[SimProgram]]] = {
