@@ -17,7 +17,7 @@ def share(requests: Iterable[dict[str, Any]]) -> None:
         for key, value in request.items():
             if type(value) is str:
                 request[key] = once(value, value)
-        messages = request.get("messages")
+        messages: Any = request.get("messages")
         for i, message in enumerate(messages if type(messages) is list else ()):
             if type(message) is not dict:
                 continue
