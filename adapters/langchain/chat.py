@@ -96,6 +96,8 @@ class ChatParrot(ChatOpenAI, LowerableModel):
         obstacle = self.parrot_obstacle() or PLANNER.ledger.reason(site)
         if obstacle is not None:
             raise Cut(obstacle)
+        # LangChain's own, for its tracers; it takes them out before it builds a request.
+        kwargs = {name: value for name, value in kwargs.items() if name not in _FOR_TRACERS}
         body: dict[str, Any] = self._get_request_payload(given, **kwargs)
         if "messages" not in body:
             raise Cut("it uses the Responses API")
@@ -161,6 +163,7 @@ class ChatParrot(ChatOpenAI, LowerableModel):
             await chunks.aclose()
 
 
+_FOR_TRACERS = ("ls_structured_output_format", "structured_output_format")
 _CLIENT_ARGUMENTS = (
     "http_client",
     "http_async_client",
