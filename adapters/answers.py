@@ -16,6 +16,14 @@ from semantic_parrot.adapters.plan import PlannedCall
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """More text of the answer's first choice, with the `logprobs` of its tokens as a chunk carries them."""
+
+    text: str
+    logprobs: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The server executed the request `key` names; `response` is the OpenAI response body."""
 
@@ -52,7 +60,7 @@ class Answer:
     taken: bool = False
     abandoned: bool = False
     confirmed: bool = False
-    deltas: list[str] = field(default_factory=list)
+    deltas: list[Piece] = field(default_factory=list)
     outcome: Outcome | None = None
     on_abandon: Callable[[], None] | None = None
     _changed: threading.Condition = field(default_factory=threading.Condition)
@@ -70,9 +78,9 @@ class Answer:
             self.confirmed = True
             self._tell()
 
-    def add(self, text: str) -> None:
+    def add(self, text: str, logprobs: dict[str, Any] | None = None) -> None:
         with self._changed:
-            self.deltas.append(text)
+            self.deltas.append(Piece(text, logprobs))
             self._tell()
 
     def settle(self, outcome: Outcome) -> None:

@@ -39,7 +39,7 @@ class Book:
             case events.CallReady():
                 self._answers[event.id].confirm(event.content_key)
             case events.VariableDelta():
-                self._answers[event.id].add(event.text)
+                self._answers[event.id].add(event.text, event.logprobs)
             case events.CallFinished():
                 self._answers[event.id].settle(Finished(event.content_key, event.response))
             case events.CallFailed():

@@ -12,11 +12,12 @@ from semantic_parrot.adapters.answers import Answer, Failed, Finished, Lost
 
 
 class AnswerLost(Exception):
-    """The answer was lost; `text` is the part of it that had been passed on."""
+    """The answer was lost; `text` is the part of it that had been passed on, with the logprobs of `told` tokens."""
 
-    def __init__(self, text: str, reason: str) -> None:
+    def __init__(self, text: str, told: int, reason: str) -> None:
         super().__init__(reason)
         self.text = text
+        self.told = told
 
 
 def to_json(value: Any) -> bytes:
@@ -27,8 +28,8 @@ def _block(value: Any) -> bytes:
     return b"data: " + to_json(value) + b"\n\n"
 
 
-def _text(response: Mapping[str, Any]) -> str:
-    return response["choices"][0]["message"].get("content") or ""
+def _text(choice: Mapping[str, Any]) -> str:
+    return choice["message"].get("content") or ""
 
 
 class StreamReplay:
@@ -40,6 +41,8 @@ class StreamReplay:
         self.seen = 0
         self._opened = False
         self._text = ""
+        self._told = 0  # tokens whose logprobs were passed on
+        self._choices = range(request.get("n") or 1)
         self._usage = bool((request.get("stream_options") or {}).get("include_usage"))
         self._base = {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
@@ -53,13 +56,15 @@ class StreamReplay:
         # The outcome first: deltas are complete once there is one.
         outcome = self.answer.outcome
         new = self.answer.deltas[self.seen :]
+        text = self._text + "".join(piece.text for piece in new)
         if isinstance(outcome, Lost):
-            raise AnswerLost(self._text, outcome.reason)
-        if isinstance(outcome, Finished) and not _text(outcome.response).startswith(self._text + "".join(new)):
-            raise AnswerLost(self._text, "the text that was streamed is not the text of the answer")
+            raise AnswerLost(self._text, self._told, outcome.reason)
+        if isinstance(outcome, Finished) and not _text(outcome.response["choices"][0]).startswith(text):
+            raise AnswerLost(self._text, self._told, "the text that was streamed is not the text of the answer")
         self.seen += len(new)
-        self._text += "".join(new)
-        blocks = [self._delta({"content": text}) for text in new]
+        self._text = text
+        self._told += sum(len(piece.logprobs["content"]) for piece in new if piece.logprobs)
+        blocks = [self._delta(0, {"content": piece.text}, logprobs=piece.logprobs) for piece in new]
         match outcome:
             case Failed():
                 self.done = True
@@ -69,25 +74,35 @@ class StreamReplay:
                 blocks += self._end(outcome.response)
         if blocks and not self._opened:
             self._opened = True
-            blocks.insert(0, self._delta({"role": "assistant", "content": ""}))
+            blocks = [*(self._delta(i, {"role": "assistant", "content": ""}) for i in self._choices), *blocks]
         return b"".join(blocks)
 
-    def _delta(self, delta: dict[str, Any], **choice: Any) -> bytes:
-        index = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}
-        return _block({**self._base, "choices": [{**index, **choice}]})
+    def _delta(self, index: int, delta: dict[str, Any], **choice: Any) -> bytes:
+        fixed = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
+        return _block({**self._base, "choices": [{**fixed, **choice}]})
 
     def _end(self, response: Mapping[str, Any]) -> list[bytes]:
-        choice = response["choices"][0]
-        message = choice["message"]
-        text = _text(response)
-        blocks = []
-        if text != self._text or choice.get("logprobs"):
-            blocks.append(self._delta({"content": text[len(self._text) :]}, logprobs=choice.get("logprobs")))
-        for i, call in enumerate(message.get("tool_calls") or ()):
-            blocks.append(self._delta({"tool_calls": [{"index": i, **call}]}))
-        if message.get("refusal"):
-            blocks.append(self._delta({"refusal": message["refusal"]}))
-        blocks.append(self._delta({}, finish_reason=choice.get("finish_reason")))
+        """What is left of each choice: all of it, but for the first."""
+        blocks: list[bytes] = []
+        for choice in response["choices"]:
+            text, told = (self._text, self._told) if choice["index"] == 0 else ("", 0)
+            blocks += self._rest(choice, len(text), told)
+        for choice in response["choices"]:
+            blocks.append(self._delta(choice["index"], {}, finish_reason=choice.get("finish_reason")))
         if self._usage:
             blocks.append(_block({**self._base, "choices": [], "usage": response.get("usage")}))
         return [*blocks, b"data: [DONE]\n\n"]
+
+    def _rest(self, choice: Mapping[str, Any], shown: int, told: int) -> list[bytes]:
+        index, message = choice["index"], choice["message"]
+        logprobs = choice.get("logprobs")
+        left = (logprobs or {}).get("content", ())[told:]
+        blocks = []
+        if len(_text(choice)) > shown or left:
+            more = {**logprobs, "content": left} if logprobs and left else None
+            blocks.append(self._delta(index, {"content": _text(choice)[shown:]}, logprobs=more))
+        for i, call in enumerate(message.get("tool_calls") or ()):
+            blocks.append(self._delta(index, {"tool_calls": [{"index": i, **call}]}))
+        if message.get("refusal"):
+            blocks.append(self._delta(index, {"refusal": message["refusal"]}))
+        return blocks

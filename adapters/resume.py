@@ -21,10 +21,13 @@ def can_resume(request: Mapping[str, Any]) -> bool:
 
 
 class Rest:
-    """`feed` it the lines of the second stream; it gives back the blocks that continue the first. `sent`: its text."""
+    """`feed` it the lines of the second stream; it gives back the blocks that continue the first. `sent`: the text of
+    its first choice, with the logprobs of `told` tokens; nothing was sent of the others."""
 
-    def __init__(self, sent: str) -> None:
+    def __init__(self, sent: str, told: int = 0) -> None:
         self._sent = self._left = sent
+        self._told = told
+        self._opened = bool(sent or told)
 
     def feed(self, line: str) -> bytes:
         """Raises Diverged."""
@@ -38,8 +41,11 @@ class Rest:
         chunk = json.loads(data)
         for choice in chunk.get("choices", ()):
             delta = choice.get("delta") or {}
-            if self._sent:
+            if self._opened:
                 delta.pop("role", None)
+            if choice.get("index"):
+                continue
+            self._leave_out(choice)
             text = delta.get("content")
             if text:
                 known = min(len(text), len(self._left))
@@ -48,3 +54,12 @@ class Rest:
                 self._left = self._left[known:]
                 delta["content"] = text[known:]
         return b"data: " + to_json(chunk) + b"\n\n"
+
+    def _leave_out(self, choice: dict[str, Any]) -> None:
+        """The logprobs of a chunk that were sent already."""
+        logprobs = choice.get("logprobs")
+        if logprobs and self._told:
+            content = logprobs["content"]
+            known = min(len(content), self._told)
+            self._told -= known
+            choice["logprobs"] = {**logprobs, "content": content[known:]} if known < len(content) else None

@@ -33,7 +33,7 @@ class StreamBody(http.SyncByteStream, http.AsyncByteStream):
         if not can_resume(self._body):
             raise self._broken(error)
         self._replay.done = True
-        return Rest(error.text)
+        return Rest(error.text, error.told)
 
     def _broken(self, error: Exception) -> Exception:
         broken: Exception = http.RemoteProtocolError(str(error), request=self._request)

@@ -105,8 +105,6 @@ class ChatParrot(ChatOpenAI, LowerableModel):
             raise Cut("the call has headers or a query of its own")
         body.pop("timeout", None)
         body |= body.pop("extra_body", None) or {}
-        if body.get("n", 1) != 1:
-            raise Cut("it asks for several answers")
         try:
             body = json.loads(json.dumps({key: value for key, value in body.items() if key not in IGNORED}))
         except (TypeError, ValueError):

@@ -111,6 +111,54 @@ def test_the_rest_continues_anywhere(sent):
     assert sent + text(found) == "abc def"
 
 
+def told(*tokens):
+    return {"content": [{"token": token} for token in tokens], "refusal": None}
+
+
+def choice(index, text, *tokens):
+    message = {"role": "assistant", "content": text}
+    return {"index": index, "finish_reason": "stop", "message": message, "logprobs": told(*tokens)}
+
+
+def tokens(found, index):
+    mine = [c["choices"][0] for c in found if c != "[DONE]" and c["choices"] and c["choices"][0]["index"] == index]
+    return [entry["token"] for c in mine if c["logprobs"] for entry in c["logprobs"]["content"]]
+
+
+def test_logprobs_go_with_their_deltas_and_further_choices_follow():
+    source = answer()
+    replay = StreamReplay(source, {**REQUEST, "n": 2})
+    source.add("ab", told("a", "b"))
+    first = chunks(replay.advance())
+    assert [c["choices"][0]["index"] for c in first] == [0, 1, 0]
+    assert tokens(first, 0) == ["a", "b"]
+    both = [choice(0, "abc", "a", "b", "c", ""), choice(1, "de", "d", "e")]
+    source.settle(Finished(KEY, {"id": "x", "choices": both, "usage": {}}))
+    last = chunks(replay.advance())
+    assert tokens(last, 0) == ["c", ""]
+    assert tokens(last, 1) == ["d", "e"]
+    ends = [c["choices"][0] for c in last if c != "[DONE]" and c["choices"] and c["choices"][0]["finish_reason"]]
+    assert [c["index"] for c in ends] == [0, 1]
+    assert [c["choices"][0]["delta"].get("content") for c in last if c != "[DONE]" and c["choices"]][:2] == ["c", "de"]
+
+
+def test_what_is_lost_is_resumed_without_the_logprobs_that_were_sent():
+    source = answer()
+    replay = StreamReplay(source, REQUEST)
+    source.add("ab", told("a", "b"))
+    replay.advance()
+    source.settle(Lost("gone"))
+    with pytest.raises(AnswerLost) as error:
+        replay.advance()
+    rest = Rest(error.value.text, error.value.told)
+    again = [(0, "a", ["a"]), (1, "x", ["x"]), (0, "bc", ["b", "c"]), (1, "y", ["y"]), (0, "", [""])]
+    made = [{"index": i, "delta": {"content": t}, "logprobs": told(*some)} for i, t, some in again]
+    found = chunks(b"".join(rest.feed(f"data: {json.dumps({'choices': [c]})}") for c in made))
+    assert [c["choices"][0]["delta"]["content"] for c in found] == ["", "x", "c", "y", ""]
+    assert tokens(found, 0) == ["c", ""]
+    assert tokens(found, 1) == ["x", "y"]
+
+
 @pytest.mark.parametrize("sent", ["x", "abx", "abc def and more"])
 def test_another_text_is_no_rest(sent):
     rest = Rest(sent)

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 import psutil
 import pytest
 from lc_recorder import WAYS, Recorder, run
-from lc_shapes import PROMISED
+from lc_shapes import PROMISED, P, step
 from live import LiveServer
 
 from semantic_parrot.adapters.embedded import EmbeddedOptions, close_embedded, embedded_url
@@ -59,6 +59,51 @@ def test_texts_trees_and_round_trips_on_a_real_engine(engine, way):
             assert (seen["eager"][1], seen["lowered"][1]) == shape.trips, shape.name
         elif shape.name == "two":
             assert seen["lowered"][1] == 1
+
+
+TOLD = {"temperature": 0, "logprobs": True, "top_logprobs": 2}
+CHOICES = {**TOLD, "temperature": 1, "seed": 5, "n": 2}
+# A stream of two choices is one text of both to LangChain, in the order in which the pieces happen to come.
+OPTIONS = [(TOLD, way) for way in WAYS] + [(CHOICES, way) for way in WAYS if "stream" not in way]
+
+
+@pytest.mark.parametrize(("options", "way"), OPTIONS)
+def test_logprobs_and_choices_are_replayed(engine, options, way):
+    llm = ChatParrot(base_url=engine.url, max_tokens=8, max_retries=0, **options)
+    chain = step("A {x}", llm) | P("B {y}") | llm
+    seen = {}
+    for name in ("eager", "lowered"):
+        trips, recorder = engine.requests(), Recorder()
+        if name == "eager":
+            with disabled():
+                result = run(way, chain, {"x": "1"}, recorder)
+        else:
+            result = run(way, chain, {"x": "1"}, recorder)
+        seen[name] = without_cache_counts(result), without_cache_counts(recorder.tree())
+        if "batch" not in way:
+            assert engine.requests() - trips == (2 if name == "eager" else 1)
+    assert seen["lowered"] == seen["eager"]
+    assert "raised" not in seen["eager"][0]
+    assert seen["eager"][1].count("top_logprobs") > 8 * options.get("n", 1)
+
+
+def test_a_streams_chunks_carry_their_logprobs(engine):
+    llm = ChatParrot(base_url=engine.url, max_tokens=8, max_retries=0, **TOLD)
+    chain = step("A {x}", llm) | P("B {y}") | llm
+
+    def chunks():
+        return [
+            (chunk.content, str(chunk.response_metadata.get("logprobs")))
+            for chunk in chain.stream({"x": "1"})
+            if chunk.content
+        ]
+
+    with disabled():
+        eager = chunks()
+    trips = engine.requests()
+    assert chunks() == eager
+    assert engine.requests() - trips == 1
+    assert sum("top_logprobs" in told for _, told in eager) > 1
 
 
 def without_cache_counts(seen: object) -> str:
