@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from semantic_parrot.core.engine import packing
 from semantic_parrot.core.engine.packing import PackedLinear, pack
 
 
@@ -22,7 +23,9 @@ def test_products_of_any_number_of_rows(dtype, bias):
         assert packed(x).shape == (1, rows, 80)
 
 
-def test_what_something_else_reads_stays():
+def test_what_something_else_reads_stays(monkeypatch):
+    monkeypatch.setattr(packing, "LEAST", 0)
+
     class Tied(nn.Module):
         def __init__(self):
             super().__init__()
@@ -35,10 +38,25 @@ def test_what_something_else_reads_stays():
     assert type(model.head) is nn.Linear
 
 
-def test_the_engine_packs_except_in_deterministic_mode(tiny, bench):
-    def packed(**options):
-        model = bench(tiny("llama"), **options).recorded.runner._model
-        return sum(isinstance(module, PackedLinear) for module in model.modules())
+def test_small_layers_stay():
+    model = nn.Sequential(nn.Linear(1024, 1024), nn.Linear(1024, 1023))
+    assert pack(model) == 1
+    assert [type(layer) for layer in model] == [PackedLinear, nn.Linear]
 
-    assert packed() == 2 * 7 + 1
-    assert packed(deterministic=True) == 0
+
+@pytest.mark.parametrize("family", ["llama", "mixtral", "qwen3", "gemma2"])
+def test_the_engine_packs_except_in_deterministic_mode(tiny, bench, ask, monkeypatch, family):
+    def packed(b):
+        return sum(isinstance(module, PackedLinear) for module in b.recorded.runner._model.modules())
+
+    plain = bench(tiny(family))
+    assert packed(plain) == 0
+    monkeypatch.setattr(packing, "LEAST", 0)
+    b = bench(tiny(family))
+    assert packed(b) > 2 * 4
+    requests = [ask(f"The harbour master wrote {n}", 12) for n in range(3)]
+    plain.run(*requests)
+    b.run(*requests)
+    assert [b.tokens(n) for n in (1, 2, 3)] == [plain.tokens(n) for n in (1, 2, 3)]
+    if family != "mixtral":
+        assert packed(bench(tiny(family), deterministic=True)) == 0
