@@ -28,7 +28,7 @@ class NextUses:
     O(log calls) for each of its prefixes, however many share them."""
 
     def __init__(self) -> None:
-        self._to_come: dict[Caller, tuple[int, ...]] = {}
+        self._to_come: dict[Caller, tuple[Entry, tuple[int, ...]]] = {}
         self._by_prefix: dict[int, Entry | _Readers] = {}
         self._serial = itertools.count()
 
@@ -38,8 +38,9 @@ class NextUses:
 
     def join(self, call: Caller, prefixes: Sequence[int], latest: float) -> None:
         """The call will read `prefixes` (names, see `boundaries`), at about its latest start (absolute seconds)."""
-        self._to_come[call] = names = tuple(dict.fromkeys(prefixes))
         entry = latest, next(self._serial), call
+        names = tuple(dict.fromkeys(prefixes))
+        self._to_come[call] = entry, names
         for name in names:
             there = self._by_prefix.setdefault(name, entry)
             if there is entry:
@@ -51,14 +52,15 @@ class NextUses:
 
     def leave(self, call: Caller) -> None:
         """It starts, or never will: what it reads is no next use any more."""
-        for name in self._to_come.pop(call, ()):
+        _, names = self._to_come.pop(call, (None, ()))
+        for name in names:
             there = self._by_prefix[name]
             if isinstance(there, tuple) or there.live == 1:
                 del self._by_prefix[name]
                 continue
             there.live -= 1
             if len(there.heap) > 2 * there.live + 64:
-                there.heap = [entry for entry in there.heap if entry[2] in self._to_come]
+                there.heap = [entry for entry in there.heap if self._is_to_come(entry)]
                 heapify(there.heap)
 
     def of(self, prefixes: Sequence[int]) -> Iterator[float | None]:
@@ -68,6 +70,10 @@ class NextUses:
             if there is None or isinstance(there, tuple):
                 yield there and there[0]
                 continue
-            while there.heap[0][2] not in self._to_come:
+            while not self._is_to_come(there.heap[0]):
                 heappop(there.heap)
             yield there.heap[0][0]
+
+    def _is_to_come(self, entry: Entry) -> bool:
+        """Not so of one whose call has left, though it may have joined again since."""
+        return self._to_come.get(entry[2], (None,))[0] is entry

@@ -6,7 +6,7 @@ import asyncio
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scripted import ScriptedEngine, text_of
 
@@ -20,6 +20,9 @@ SYSTEM = "You are the harbour master's assistant, and you answer in one short se
 
 
 @settings(max_examples=100, deadline=None)
+@example(
+    [(0, 0, {1}, 0.0), (0, 1, {1}, 0.0), (0, 2, {1}, 1.0), (1, 1, set(), 0.0), (0, 1, set(), 0.0), (1, 0, set(), 0.0)]
+)
 @given(
     st.lists(
         st.tuples(st.integers(0, 1), st.integers(0, 20), st.sets(st.integers(1, 6)), st.floats(0, 100)), max_size=40
