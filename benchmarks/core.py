@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import gc
 import json
-import platform
 import statistics
 import time
 import tracemalloc
@@ -25,6 +24,7 @@ from random import Random
 from typing import Any
 
 import psutil
+from about import about
 
 from semantic_parrot.core.engines.protocol import UNDIRECTED, Ability, Delta, Directions, Done, ModelInfo, Stats, Usage
 from semantic_parrot.core.program import parse_program
@@ -197,8 +197,7 @@ async def measure(length: int, repeats: int) -> dict[str, Any]:
     gc.unfreeze()
     gc.set_threshold(*ways["default"])
     return {
-        "python": platform.python_version(),
-        "machine": platform.machine(),
+        **about(),
         "calls": length,
         "repeats": repeats,
         **{f"accept_ms_{way}": {"median": statistics.median(took), "all": took} for way, took in accepted.items()},

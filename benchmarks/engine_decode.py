@@ -8,11 +8,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import platform
 import statistics
 from pathlib import Path
 from typing import Any
+
+from about import about
 
 from semantic_parrot.core.demo_model import MODEL_DIR
 from semantic_parrot.core.engines.native import NativeEngine
@@ -64,8 +64,7 @@ def main() -> None:
         rate = row["batch"] / row["ms_per_step"] * 1e3
         print(f"batch {row['batch']:3} {mode:14} {row['ms_per_step']:6.2f} ms a step, {rate:6.0f} tokens/s")
     if args.json:
-        machine = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()}
-        args.json.write_text(json.dumps({**machine, "tokens": args.tokens, "rows": rows}, indent=1) + "\n")
+        args.json.write_text(json.dumps({**about(), "tokens": args.tokens, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

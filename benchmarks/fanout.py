@@ -12,11 +12,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import platform
 import time
 from pathlib import Path
 from typing import Any
+
+from about import about
 
 from semantic_parrot.core.demo_model import MODEL_DIR
 from semantic_parrot.core.engine.messages import Message
@@ -110,8 +110,7 @@ def main() -> None:
     print(f"cancel of {gone['calls']} calls: p50 {gone['p50_ms']:.1f} ms, p99 {gone['p99_ms']:.1f} ms", end="")
     print(f"; a step is {gone['step_ms']:.1f} ms, the goal {gone['goal_ms']:.1f} ms")
     if args.json:
-        machine = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()}
-        args.json.write_text(json.dumps({**machine, **found}, indent=1) + "\n")
+        args.json.write_text(json.dumps({**about(), **found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

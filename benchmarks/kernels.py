@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import random
 import statistics
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from about import about
 
 from semantic_parrot.kernels import torch_attention, torch_tree
 from semantic_parrot.kernels.paging import Segment
@@ -94,9 +94,8 @@ def main() -> None:
             flush=True,
         )
     if args.json:
-        machine = {"cpu": torch.cpu.get_capabilities().get("cpu_name"), "torch": torch.__version__}
-        about = {"python": platform.python_version(), "threads": args.threads, **machine, "gflops": rate / 1e9}
-        args.json.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+        machine = {**about(), "threads": args.threads, "gflops": rate / 1e9}
+        args.json.write_text(json.dumps({**machine, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

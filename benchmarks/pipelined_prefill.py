@@ -12,12 +12,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import platform
 import random
 import statistics
 from pathlib import Path
 from typing import Any
+
+from about import about
 
 from semantic_parrot.core.demo_model import MODEL_DIR
 from semantic_parrot.core.engines.native import NativeEngine
@@ -101,8 +101,7 @@ def main() -> None:
         print(f"{what:26} {times}   off/on {ratio['median']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}]")
     print("same text" if found["same_text"] else "THE TEXTS DIFFER")
     if args.json:
-        machine = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()}
-        args.json.write_text(json.dumps({**machine, **found}, indent=1) + "\n")
+        args.json.write_text(json.dumps({**about(), **found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -14,9 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import platform
 import resource
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from heapq import merge
@@ -25,6 +23,7 @@ from math import exp
 from pathlib import Path
 from typing import Any
 
+from about import about
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -157,10 +156,8 @@ def main() -> None:
             result = job()
             found[part] += result if isinstance(result, list) else [result]
             progress.advance(bar)
-    commit = subprocess.run(("git", "rev-parse", "HEAD"), capture_output=True, text=True, check=False).stdout.strip()
-    about = {"python": platform.python_version(), "machine": platform.machine(), "commit": commit, "seed": seed}
     kept = json.loads(args.json.read_text()) if args.json.exists() else {}
-    kept |= {part: {**about, "calls": calls, "results": results} for part, results in found.items()}
+    kept |= {part: {**about(), "seed": seed, "calls": calls, "results": results} for part, results in found.items()}
     args.json.write_text(json.dumps(kept, indent=1) + "\n")
     show({part: kept[part]["results"] if part in kept else [] for part in PARTS})
 
