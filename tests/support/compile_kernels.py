@@ -1,0 +1,88 @@
+"""Compiles every Triton kernel for a GPU of compute capability 9.0, on any machine: a process of its own, for Triton
+decides once a process whether it interprets. Prints one line for each variant.
+
+The kernels' own functions are called, with tensors that stand on a CPU; where they would launch, the kernel is compiled
+for just these arguments.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from typing import Any
+
+os.environ["TRITON_INTERPRET"] = "0"
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from semantic_parrot.kernels import matmul, rms_norm, rope, silu_mul, triton_setup
+
+TARGET = GPUTarget("cuda", 90, 32)
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+_POINTERS = {
+    torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.int32: "*i32", torch.int64: "*i64",
+}  # fmt: skip
+
+
+class Compiled:
+    """Stands where a kernel is launched: `kernel[grid](...)`."""
+
+    def __init__(self, kernel: Any) -> None:
+        self._kernel = kernel
+        self.variants: set[str] = set()
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Any:
+        return self._compile
+
+    def _compile(self, *args: Any, **options: Any) -> None:
+        names = self._kernel.arg_names
+        given = {name: options.pop(name) for name in list(options) if name in names}
+        given = inspect.signature(self._kernel.fn).bind(*args, **given).arguments
+        fixed = {name for name, p in zip(names, self._kernel.params, strict=True) if p.is_constexpr}
+        fixed |= {name for name, value in given.items() if value is None}
+        signature = {name: "constexpr" if name in fixed else _type(given[name]) for name in names}
+        constants = {(names.index(name),): given[name] for name in fixed}
+        source = ASTSource(self._kernel, signature, constants)
+        compiled = triton.compile(source, target=TARGET, options=options)
+        assert len(compiled.asm["cubin"]) > 0
+        self.variants.add(" ".join([*signature.values(), *(str(value) for value in constants.values()), str(options)]))
+
+
+def _type(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        return _POINTERS[value.dtype]
+    return "fp32" if isinstance(value, float) else "i32"
+
+
+def calls(dtype: torch.dtype) -> None:
+    """Each public function, in every variant that is a kernel of its own."""
+
+    def new(*shape: int) -> torch.Tensor:
+        return torch.zeros(shape, dtype=dtype)
+
+    for dim in (64, 4096):
+        rms_norm.rms_norm(new(2, dim), new(dim), 1e-6)
+        rms_norm.rms_norm(new(2, dim), new(dim), 1e-6, new(2, dim))
+    silu_mul.silu_mul(new(3, 5), new(3, 5))
+    rope.rope(new(1, 32, 2, 128), new(1, 8, 2, 128), new(1, 2, 128), new(1, 2, 128))
+    for bias in (None, new(7)):
+        matmul.matmul(new(2, 5), new(7, 5), bias)
+
+
+def main() -> None:
+    triton_setup.prepare(torch.device("cuda"))
+    assert not triton_setup.interpreted()
+    kernels = {module: Compiled(module._kernel) for module in (rms_norm, silu_mul, rope, matmul)}
+    for module, kernel in kernels.items():
+        module._kernel = kernel
+    for dtype in DTYPES:
+        calls(dtype)
+    for module, kernel in kernels.items():
+        print(module.__name__.rpartition(".")[2], len(kernel.variants))
+
+
+if __name__ == "__main__":
+    main()
