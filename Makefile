@@ -19,8 +19,9 @@ demo: $(STAMP)
 serve: $(STAMP)
 	$(BIN)/parrot serve $(ARGS)
 
+# A process for each core, four at most: every one of them loads torch. What ends early takes over from the others.
 test: $(STAMP)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

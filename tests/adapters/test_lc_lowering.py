@@ -99,7 +99,6 @@ def never(*_):
         (RunnableLambda(never), "x", "code of the app"),
         (step("S {d}", LLM).map(), "x", "length"),
     ],
-    ids=repr,
 )
 def test_what_is_cut_says_why_and_runs_nothing(piece, given, why):
     chain = step("A {x}", LLM) | piece | LLM

@@ -98,7 +98,7 @@ async def test_a_call_ends_at_its_deadline(disable):
     with pytest.raises(DeadlineExceeded, match="20"):
         await last(runtime.generate(plain("A", parrot={"deadline_ms": 20})))
     await engine.until(running=0)
-    assert engine.cancelled == 1
+    assert engine.cancelled == len(engine.seen)  # on a busy machine the deadline may come before its turn
     await runtime.close()
 
 
