@@ -8,6 +8,7 @@ from typing import Any
 from semantic_parrot.core.errors import InvalidRequest, TooLarge
 from semantic_parrot.core.program import Branch, Call, Map, Program
 from semantic_parrot.core.request import parse_request
+from semantic_parrot.core.shape import Shape
 from semantic_parrot.core.transforms import check as check_transform
 from semantic_parrot.core.value import JSON, refuse_large
 from semantic_parrot.core.wire import TEMPLATE, references, render
@@ -16,7 +17,7 @@ from semantic_parrot.core.wire import TEMPLATE, references, render
 def admit(program: Program, existing: Collection[str], find_model: Callable[[str, str], object]) -> None:
     """Raises ParrotError with the place of the first fault. `existing`: the variables of the session that it joins;
     `find_model` (name, place) raises UnknownModel. Cycles and unknown references are the graph's to refuse."""
-    checked: set[str] = set()
+    checked: set[Shape | str] = set()
     for where, node in program.places():
         if isinstance(node, Call):
             _check_call(node, f"{where}.request", checked, find_model)
@@ -49,23 +50,26 @@ class _AnyText(dict[str, str]):
         return "x"
 
 
-def _check_call(call: Call, where: str, checked: set[str], find_model: Callable[[str, str], object]) -> None:
-    """What can be known of a call before its inputs have values. `checked`: shapes that are valid."""
-    call.inputs()  # refuses malformed templates
-    shape = _shape(call.request)
-    if shape is None or shape not in checked:
+def _check_call(call: Call, where: str, checked: set[Shape | str], find_model: Callable[[str, str], object]) -> None:
+    """What can be known of a call before its inputs have values. `checked`: what is valid."""
+    shape = call.prompt.shape
+    if shape in checked:
+        return
+    checked.add(shape)
+    kind = _kind(shape.request)
+    if kind is None or kind not in checked:
         if variables := references({"model": call.request.get("model")}, where):
             message = f"{where}.model: the model must be known beforehand, and not by variable {variables[0]!r}"
             raise InvalidRequest(message, where=f"{where}.model")
-        request = parse_request(render(call.request, _AnyText()), prefix=where, allow_empty=True)
+        request = parse_request(render(shape.request, _AnyText()), prefix=where, allow_empty=True)
         find_model(request.model, f"{where}.model")
-        if shape is not None:
-            checked.add(shape)
+        if kind is not None:
+            checked.add(kind)
 
 
-def _shape(request: Mapping[str, Any]) -> str | None:
+def _kind(request: Mapping[str, Any]) -> str | None:
     """All of a chat request that its validity can depend on, once its templates are known to be well-formed; None if
-    that is not plain to see. A program's calls have few shapes, and validating one costs more than all the rest."""
+    that is not plain to see. A program's calls are of few kinds, and validating one costs more than all the rest."""
     kinds = []
     messages = request.get("messages")
     if not isinstance(messages, list):

@@ -11,12 +11,12 @@ import asyncio
 
 from semantic_parrot.core.analysis import Analysis
 from semantic_parrot.core.analysis.pieces import SHORTEST
-from semantic_parrot.core.body import Call
 from semantic_parrot.core.fills import Beginning, Fills
 from semantic_parrot.core.graph import Graph, Variable
 from semantic_parrot.core.instance import Node, Owner
 from semantic_parrot.core.known import Known, Speech
 from semantic_parrot.core.request import UNKNOWN
+from semantic_parrot.core.shape import Prompt
 from semantic_parrot.core.value import JSON, as_text
 from semantic_parrot.core.wire import render
 
@@ -103,7 +103,7 @@ class Ahead:
             node = self._graph.variables[name].producer
             if node is None or not node.missing or self._graph.variables[name].settled:
                 continue
-            if isinstance(node.spec, Call):
+            if isinstance(node.spec, Prompt):
                 self._consider(node, steps)
             if self._room():
                 self._look(name, steps + 1)
@@ -126,8 +126,8 @@ class Ahead:
         unknown = self._advance(node, known)
         if unknown is None:
             return
-        assert isinstance(node.spec, Call)
-        known.twin = (node.spec.request["model"], known.chars, known.crc, unknown)
+        assert isinstance(node.spec, Prompt)
+        known.twin = (node.spec.shape.model, known.chars, known.crc, unknown)
         if self._twins.setdefault(known.twin, name) != name:
             return  # its beginning is that of another one
         self._known[name] = known
@@ -143,20 +143,20 @@ class Ahead:
             if isinstance(piece, str):
                 known.add(piece)
                 continue
-            variable = self._graph.variables[node.reads[piece.name]]
+            variable = self._graph.variables[node.reads[int(piece.name)]]
             if not variable.settled:
                 return variable.name
             known.add(as_text(variable.value))
         return None
 
     def _fill(self, node: Node[Owner], known: Known, unknown: str, chars: int) -> bool:
-        assert isinstance(node.spec, Call)
+        assert isinstance(node.spec, Prompt)
         assert self._fills is not None
         values: dict[str, JSON] = {}
-        for local, name in node.reads.items():
+        for local, name in zip(node.spec.awaits(), node.reads, strict=True):
             variable, text = self._graph.variables[name], self._texts.get(name)
             values[local] = variable.value if variable.settled else "".join(text.parts if text else ()) + UNKNOWN
-        body = render(node.spec.request, values)
+        body = render(node.spec.shape.request, values)
         producer = (self._scope, unknown)
         beginning = Beginning(body, known.skeleton, chars, tuple(known.names[-NAMES:]), producer)
         return self._fills.fill((self._scope, node.output), beginning)

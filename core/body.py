@@ -11,7 +11,7 @@ from pydantic import Field, JsonValue
 
 from semantic_parrot.core.model import Name, Reference, Value
 from semantic_parrot.core.operations import Transform
-from semantic_parrot.core.wire import references
+from semantic_parrot.core.shape import Prompt, Shapes
 
 #: Items that one map may have.
 MAX_BOUND = 10_000
@@ -27,12 +27,19 @@ class Call(Value):
     request: dict[str, Any]
 
     @cached_property
-    def references(self) -> tuple[str, ...]:
-        return references(self.request, f"call {self.id!r}.request")
+    def prompt(self) -> Prompt:
+        """Raises InvalidProgram, with the place, for a malformed template."""
+        return self.share(Shapes())
+
+    def share(self, shapes: Shapes) -> Prompt:
+        """The prompt, made of `shapes`, which other calls are made of too. Raises as `prompt`."""
+        prompt = shapes.prompt(self.request, f"call {self.id!r}.request")
+        self.__dict__["prompt"] = prompt  # where it is cached
+        return prompt
 
     def inputs(self) -> tuple[str, ...]:
         """The variables that the call reads, in order of first use."""
-        return self.references
+        return self.prompt.names
 
     def awaits(self) -> tuple[str, ...]:
         return self.inputs()

@@ -12,19 +12,19 @@ from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from semantic_parrot.core.analysis import Skeleton, skeleton
+from semantic_parrot.core.analysis import skeleton
 from semantic_parrot.core.config import ConfigError
 from semantic_parrot.core.engines.protocol import Delta, Directions, Done, Engine, ModelInfo, Placed
 from semantic_parrot.core.errors import UnknownModel
 from semantic_parrot.core.fills import Fills
 from semantic_parrot.core.flight import Flights
 from semantic_parrot.core.hints import Hints
-from semantic_parrot.core.program import Call
 from semantic_parrot.core.request import ModelRequest, parse_request
 from semantic_parrot.core.scheduler import Scheduler
 from semantic_parrot.core.scheduling import Placement, Policy, Task
+from semantic_parrot.core.shape import Shape
 from semantic_parrot.core.usage import NOTHING, Meter, Payer, Price
-from semantic_parrot.core.wire import content_key, render
+from semantic_parrot.core.wire import content_key
 
 Items = AsyncGenerator[Delta | Done, None]
 
@@ -78,13 +78,9 @@ class Calls:
         """What the model's tokens cost; None where that is not configured. Raises UnknownModel."""
         return self._prices.get(self.scheduler(model))
 
-    def plan(self, call: Call) -> tuple[Skeleton, float]:
-        """What is expected of a call that has been checked: its prompt's pieces, and seconds on an idle engine."""
-        prompt = skeleton(call.request)
-        name = call.request["model"]
-        if not isinstance(name, str):  # a template, of constants alone
-            name = render({"model": name}, {})["model"]
-        return prompt, self.scheduler(name).decider.estimates.seconds(prompt)
+    def plan(self, shape: Shape) -> float:
+        """Seconds that a call, of a shape that has been checked, is expected to take on an idle engine."""
+        return self.scheduler(shape.model).decider.estimates.seconds(shape.skeleton)
 
     def generate(self, body: Mapping[str, Any], hints: Hints) -> Items:
         """Execute one rendered request. Raises InvalidRequest or UnknownModel here, other errors on the way."""

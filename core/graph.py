@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic
 
-from semantic_parrot.core.body import Branch, Call, Map, Spec
+from semantic_parrot.core.body import Branch, Map, Spec
 from semantic_parrot.core.check import check
 from semantic_parrot.core.errors import DependencyFailed, InvalidRequest, NotFound, ParrotError, TransformFailed
-from semantic_parrot.core.instance import Collect, Node, Owner, Scope, expand, place
+from semantic_parrot.core.instance import Collect, Node, Owner, Scope, Work, expand, place
+from semantic_parrot.core.shape import Prompt
 from semantic_parrot.core.transforms import apply
 from semantic_parrot.core.value import JSON, refuse_large
 
@@ -102,7 +103,8 @@ class Graph(Generic[Owner]):
 
     def inputs(self, node: Node[Owner]) -> dict[str, JSON]:
         """The values that `node` reads, which it must have, by the names that its specification has for them."""
-        return {name: self.variables[variable].value for name, variable in node.reads.items()}
+        read = zip(node.spec.awaits(), node.reads, strict=True)
+        return {name: self.variables[variable].value for name, variable in read}
 
     def _open(self, name: str) -> Variable[Owner]:
         variable = self.variable(name)
@@ -135,7 +137,7 @@ class Graph(Generic[Owner]):
                 variable.producer = node
         causes: list[Variable[Owner] | None] = []
         for node in nodes:
-            inputs = [self.variables[name] for name in node.reads.values()]
+            inputs = [self.variables[name] for name in node.reads]
             for variable in inputs:
                 if not variable.settled:
                     node.missing += 1
@@ -150,7 +152,7 @@ class Graph(Generic[Owner]):
 
     def _fire(self, node: Node[Owner], effects: Effects[Owner]) -> None:
         """`node` has all its inputs."""
-        if isinstance(node.spec, Call):
+        if isinstance(node.spec, Prompt):
             effects.ready.append(node)
             return
         output = self.variables[node.output]
@@ -166,10 +168,10 @@ class Graph(Generic[Owner]):
         except TransformFailed as error:
             self._reject(output, type(error)(f"{node}: {error.message}", where=node.output), effects)
 
-    def _evaluate(self, node: Node[Owner], spec: Spec | Collect) -> JSON:
+    def _evaluate(self, node: Node[Owner], spec: Work) -> JSON:
         values = self.inputs(node)
         if not isinstance(spec, Collect):
-            assert not isinstance(spec, Call | Map | Branch)
+            assert not isinstance(spec, Prompt | Map | Branch)
             return apply(spec, values)
         if not spec.many:
             return values[spec.results[0]]

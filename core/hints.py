@@ -121,7 +121,7 @@ def hints_of(session: Session, run: Run, node: Node[Run], key: str, meter: Meter
     hints = Hints(
         objective=step.objective,
         because=because(step),
-        priority=run.program.parrot.priority,
+        priority=run.terms.parrot.priority,
         latest=step.latest,
         group=step.group,
         skeleton=prompt,

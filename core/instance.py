@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from semantic_parrot.core.body import Branch, Map, Result, Spec
+from semantic_parrot.core.body import Branch, Call, Map, Result, Spec
 from semantic_parrot.core.errors import NoMatch, TooLarge, WrongType
+from semantic_parrot.core.operations import Transform
+from semantic_parrot.core.shape import Prompt
 from semantic_parrot.core.value import JSON, shown
 
 Owner = TypeVar("Owner")
@@ -51,16 +53,23 @@ class Collect:
     results: tuple[str, ...]
     many: bool
 
+    def awaits(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self.results))
+
+
+#: What a node does. A call has become its prompt: of the program that it came in, nothing stays.
+Work = Prompt | Transform | Map | Branch | Collect
+
 
 @dataclass(slots=True, eq=False)
 class Node(Generic[Owner]):
-    """A node in the graph. `reads`: session-wide variable by the name that the specification has for it. `missing`
-    counts those without a value; `owner` is told when that changes."""
+    """A node in the graph. `reads`: the session-wide variables that it awaits, in the order of `spec.awaits()`, its own
+    names for them. `missing` counts those without a value; `owner` is told when that changes."""
 
-    spec: Spec | Collect
+    spec: Work
     id: str
     output: str
-    reads: Mapping[str, str]
+    reads: tuple[str, ...]
     owner: Owner
     scope: Scope
     missing: int = 0
@@ -76,9 +85,11 @@ class Node(Generic[Owner]):
 
 def place(spec: Spec, scope: Scope, owner: Owner) -> Node[Owner]:
     """`spec` as a node in `scope`."""
-    names = scope.names
-    reads = {name: names.get(name, name) for name in spec.awaits()}
-    return Node(spec, scope.prefix + spec.id, scope.variable(spec.output), reads, owner, scope)
+    names, reads = scope.names, spec.awaits()
+    if names:
+        reads = tuple([names.get(name, name) for name in reads])
+    work = spec.prompt if isinstance(spec, Call) else spec
+    return Node(work, scope.prefix + spec.id, scope.variable(spec.output), reads, owner, scope)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +152,10 @@ def _grow(node: Node[Owner], count: int, value: JSON) -> None:
 
 def _scope(node: Node[Owner], label: str, local: set[str]) -> Scope:
     own = {name: f"{node.output}[{label}].{name}" for name in local}
-    (after,) = node.reads.values()
+    (after,) = node.reads
     return Scope({**node.scope.names, **own}, f"{node.id}[{label}].", node.site, after, node.scope.growth)
 
 
 def _collect(node: Node[Owner], results: tuple[str, ...], many: bool) -> Node[Owner]:
     spec = Collect(node.spec.kind, results, many)
-    reads = {name: name for name in results}
-    return Node(spec, node.id, node.output, reads, node.owner, node.scope)
+    return Node(spec, node.id, node.output, spec.awaits(), node.owner, node.scope)

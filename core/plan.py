@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from zlib import crc32
 
 from semantic_parrot.core.admission import admit
-from semantic_parrot.core.analysis import Skeleton, outlook, skeleton
+from semantic_parrot.core.analysis import Skeleton, outlook
 from semantic_parrot.core.analysis.lengths import PRIOR
 from semantic_parrot.core.body import Body
 from semantic_parrot.core.calls import Calls
@@ -18,6 +18,7 @@ from semantic_parrot.core.program import Branch, Call, Map, Program
 from semantic_parrot.core.run import Run
 from semantic_parrot.core.scheduling import Estimates, Policy
 from semantic_parrot.core.session import Session
+from semantic_parrot.core.shape import Prompt, Shape
 from semantic_parrot.core.sharing import CALLS, Sharing
 
 Report = dict[str, Any]
@@ -40,9 +41,8 @@ def plan(program: Program) -> Report:
     admit(program, (), lambda model, where: None)
     estimates = Estimates()
 
-    def expect(call: Call) -> tuple[Skeleton, float]:
-        prompt = skeleton(call.request)
-        return prompt, estimates.seconds(prompt)
+    def expect(shape: Shape) -> float:
+        return estimates.seconds(shape.skeleton)
 
     session = Session(_never, expect, None, Sharing())
     run = _Rehearsal(program, session, Calls((), Policy()), 0.0)
@@ -63,7 +63,7 @@ def plan(program: Program) -> Report:
             {
                 "id": node.id,
                 "output": node.output,
-                "reads": list(node.reads.values()),
+                "reads": list(node.reads),
                 "needs": [ids[name] for name in outlook.needs(step)],
                 "stage": stages[node.output],
                 "objective": step.objective,
@@ -91,7 +91,7 @@ def plan(program: Program) -> Report:
             "decode_seconds_per_token": costs.step(1),
         },
         "calls": rows,
-        "others": [_other(node) for node in run.open if not isinstance(node.spec, Call)],
+        "others": [_other(node) for node in run.open if not isinstance(node.spec, Prompt)],
         "done_at_once": [link.id for name, link in run.trace.links.items() if name not in errors],
         "errors": errors,
     }
@@ -149,7 +149,7 @@ def _name_groups(rows: list[Report]) -> None:
 
 def _other(node: Node[Run]) -> Report:
     """What is done in the graph itself; of a map or branch, the calls that it may become."""
-    found: Report = {"kind": node.spec.kind, "id": node.id, "output": node.output, "reads": list(node.reads.values())}
+    found: Report = {"kind": node.spec.kind, "id": node.id, "output": node.output, "reads": list(node.reads)}
     spec = node.spec
     if isinstance(spec, Map):
         found |= {"bound": spec.bound, "calls": _calls(spec)}

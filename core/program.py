@@ -7,18 +7,19 @@ such as references to earlier variables and cycles, is `core.check`'s.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from semantic_parrot.core.body import Arm, Body, Branch, Call, Map, Result
-from semantic_parrot.core.constants import share
 from semantic_parrot.core.errors import DanglingReference, InvalidProgram, InvalidRequest
 from semantic_parrot.core.model import Name, Reference, Value
+from semantic_parrot.core.shape import Shapes
 
 __all__ = [
     "Arm", "Body", "Branch", "Call", "Lifetime", "Map", "Milliseconds", "Objective", "Options", "Program", "Quota",
-    "Result", "explain", "parse_program", "place",
+    "Result", "Terms", "explain", "parse_program", "place",
 ]  # fmt: skip
 
 Objective = Literal["latency", "throughput"]
@@ -56,6 +57,20 @@ class Options(Value):
     quota: Quota | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a program says of its run as a whole: the rest of it, with all the requests, is not kept. `wanted`: the
+    outputs that the run returns."""
+
+    wanted: tuple[str, ...]
+    parrot: Options
+    deltas: Literal["all"] | frozenset[str]
+
+    def streams(self, node_id: str) -> bool:
+        """Whether the text of call `node_id`, or of the calls in map or branch `node_id`, is to be sent as it comes."""
+        return self.deltas == "all" or node_id in self.deltas
+
+
 class Program(Body):
     """Nodes joined by variables; a DAG once it has joined its session's graph.
 
@@ -70,9 +85,9 @@ class Program(Body):
     deltas: Literal["none", "all"] | list[Name] = "none"
     stream: bool = False
 
-    def streams(self, node_id: str) -> bool:
-        """Whether the text of call `node_id`, or of the calls in map or branch `node_id`, is to be sent as it comes."""
-        return self.deltas == "all" or (self.deltas != "none" and node_id in self.deltas)
+    def terms(self) -> Terms:
+        named = frozenset(self.deltas if isinstance(self.deltas, list) else ())
+        return Terms(self.wanted(), self.parrot, "all" if self.deltas == "all" else named)
 
     def wanted(self) -> tuple[str, ...]:
         """The outputs, or the sinks of the program where none are named."""
@@ -117,7 +132,10 @@ def parse_program(body: object) -> Program:
     if not program.nodes():
         raise InvalidRequest("a program needs calls, transforms, maps or branches; calls is empty", where="calls")
     _check_body(program)
-    share(call.request for call in program.calls)
+    shapes = Shapes()
+    for _, node in program.places():
+        if isinstance(node, Call):
+            node.share(shapes)
     seen = {node.id for node in program.nodes()}
     if isinstance(program.deltas, list):
         for i, name in enumerate(program.deltas):

@@ -24,8 +24,9 @@ from semantic_parrot.core.graph import Aborted
 from semantic_parrot.core.hints import Hints, because, hints_of
 from semantic_parrot.core.instance import Node
 from semantic_parrot.core.log import Log
-from semantic_parrot.core.program import Call, Program
+from semantic_parrot.core.program import Program
 from semantic_parrot.core.response import completion, logprobs
+from semantic_parrot.core.shape import Prompt
 from semantic_parrot.core.trace import Trace
 from semantic_parrot.core.usage import Tally
 from semantic_parrot.core.value import JSON
@@ -56,7 +57,7 @@ class Run:
 
     def __init__(self, program: Program, session: Session, calls: Calls, grace: float) -> None:
         self.id = f"run_{uuid.uuid4().hex}"
-        self.program = program
+        self.terms = program.terms()
         self.session = session
         self.status: Status = "queued"
         self.trace = Trace(self.id)
@@ -82,8 +83,8 @@ class Run:
 
     def launch(self, node: Node[Run]) -> None:
         """`node`, a call, has all its inputs: announce the request it is now, then execute it."""
-        assert isinstance(node.spec, Call)
-        body = render(node.spec.request, self.session.graph.inputs(node))
+        assert isinstance(node.spec, Prompt)
+        body = render(node.spec.shape.request, self.session.graph.inputs(node))
         key, at = content_key(body), time.monotonic() - self._started
         hints = hints_of(self.session, self, node, key, self._tally.meter(self._calls.price(body["model"])))
         self._hints[node.output] = hints
@@ -106,13 +107,13 @@ class Run:
     def abort(self, aborted: Aborted[Run]) -> None:
         """A node of this run will never be ready."""
         node = aborted.node
-        if self._open.pop(node.output, None) is not None and isinstance(node.spec, Call):
+        if self._open.pop(node.output, None) is not None and isinstance(node.spec, Prompt):
             self.trace.aborted(node, self.session.analysis.find(node.output), aborted.error.message)
             self._emit(events.CallAborted(id=node.id, reason=aborted.error.message))
 
     def settled(self, node: Node[Run]) -> None:
         """The output of `node` has its value or its error; a call stays open until its last event is told."""
-        if not isinstance(node.spec, Call):
+        if not isinstance(node.spec, Prompt):
             self.trace.linked(node)
             self._open.pop(node.output, None)
 
@@ -124,7 +125,7 @@ class Run:
     # Executing a call.
 
     async def _drive(self, ready: Ready) -> None:
-        streams = self.program.streams(ready.site)
+        streams = self.terms.streams(ready.site)
         try:
             async with aclosing(self._calls.generate(ready.body, ready.hints)) as items:
                 async for item in items:
@@ -184,7 +185,7 @@ class Run:
 
     def expire(self) -> None:
         """The deadline has come: what is not there now is an error."""
-        late = f"not there within the run's deadline of {self.program.parrot.deadline_ms:g} ms"
+        late = f"not there within the run's deadline of {self.terms.parrot.deadline_ms:g} ms"
         self._stop(lambda where: DeadlineExceeded(late, where=where), "failed")
 
     def _stop(self, error: Callable[[str], ParrotError], status: Status) -> None:
@@ -196,18 +197,18 @@ class Run:
         self.status = status  # so that what follows does not end the run before all is told
         gone, self._open = self._open, {}
         for node in gone.values():  # first of all, as long as their plan is known
-            if isinstance(node.spec, Call):
+            if isinstance(node.spec, Prompt):
                 self.trace.aborted(node, self.session.analysis.find(node.output), error(node.output).message)
         self._hints.clear()
         for node in gone.values():
             if not self.session.graph.variables[node.output].settled:
                 self.session.fail(node.output, error(node.output))
-            if isinstance(node.spec, Call):
+            if isinstance(node.spec, Prompt):
                 self._emit(events.CallAborted(id=node.id, reason=error(node.output).message))
         self._finish("finished" if status == "failed" and self._complete() else status)
 
     def _complete(self) -> bool:
-        return set(self.program.wanted()) <= set(self.outputs())
+        return set(self.terms.wanted) <= set(self.outputs())
 
     def _finish(self, status: Status) -> None:
         self.status = status
@@ -236,7 +237,7 @@ class Run:
 
     def outputs(self) -> dict[str, JSON]:
         """The wanted outputs that have a value."""
-        return self.session.graph.values(self.program.wanted())
+        return self.session.graph.values(self.terms.wanted)
 
     def errors(self) -> dict[str, dict[str, Any]]:
         """Error body, with the id of the node under its kind, by variable: of all that failed or were aborted."""
@@ -290,7 +291,7 @@ class Run:
         self._readers -= 1
         if self._readers or self.ended:
             return
-        if self.program.parrot.lifetime == "prefetch":
+        if self.terms.parrot.lifetime == "prefetch":
             self._abandon()
         else:
             asyncio.get_running_loop().call_later(self._grace, self._abandon)

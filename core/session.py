@@ -10,20 +10,21 @@ from contextlib import aclosing
 from functools import partial
 
 from semantic_parrot.core.ahead import Ahead
-from semantic_parrot.core.analysis import Analysis, Class, NextUses, Planned, PrefixUses, Skeleton
+from semantic_parrot.core.analysis import Analysis, Class, NextUses, Planned, PrefixUses
 from semantic_parrot.core.eager import Bound, Criteria
 from semantic_parrot.core.engines.protocol import Delta, Done
 from semantic_parrot.core.errors import Cancelled, DeadlineExceeded, NotFound, ParrotError
 from semantic_parrot.core.fills import Fills
 from semantic_parrot.core.graph import Effects, Graph, Variable
 from semantic_parrot.core.instance import Node
-from semantic_parrot.core.program import Body, Call, Options, Program
+from semantic_parrot.core.program import Body, Options, Program
 from semantic_parrot.core.run import Run
+from semantic_parrot.core.shape import Prompt, Shape
 from semantic_parrot.core.sharing import Sharing
 from semantic_parrot.core.value import JSON, as_text
 
-#: What is expected of a call: its prompt's pieces, and seconds on an idle engine.
-Plan = Callable[[Call], tuple[Skeleton, float]]
+#: Seconds that a call of a shape is expected to take on an idle engine.
+Plan = Callable[[Shape], float]
 
 
 class Session:
@@ -114,13 +115,12 @@ class Session:
             variable = self.graph.variables[node.output]
             if variable.settled or variable.producer is not node:
                 continue  # done already, or a map or branch that its body stands in for already
-            reads = tuple(dict.fromkeys(node.reads.values()))
-            if isinstance(node.spec, Call):
-                prompt, seconds = self._plan(node.spec)
-                planned.append(Planned(node.output, reads, seconds, prompt))
-                self.prefixes.join(node.output, prompt, partial(self.text_of, node))
+            if isinstance(node.spec, Prompt):
+                shape = node.spec.shape
+                planned.append(Planned(node.output, node.reads, self._plan(shape), shape.skeleton))
+                self.prefixes.join(node.output, shape.skeleton, partial(self.text_of, node))
             else:
-                planned.append(Planned(node.output, reads, 0.0, None))
+                planned.append(Planned(node.output, node.reads, 0.0, None))
         self.analysis.join(planned, stated, now=time.monotonic(), due=due)
         if self.uses is not None:
             for call in planned:
@@ -129,8 +129,8 @@ class Session:
                     self.uses.join((self.id, call.output), self.prefixes.prefixes(call.output), latest)
 
     def text_of(self, node: Node[Run], name: str) -> str:
-        """The text of what `node` calls `name`, if it is there; else the variable's own name, marked as one."""
-        variable = self.graph.variables[node.reads[name]]
+        """The text of parameter `name` of call `node`, if it is there; else the variable's own name, marked as one."""
+        variable = self.graph.variables[node.reads[int(name)]]
         known = variable.settled and variable.error is None
         return as_text(variable.value) if known else f"\1{variable.name}"
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from semantic_parrot.core.events import RunUsage, Status
-from semantic_parrot.core.program import Call
 from semantic_parrot.core.run import Run
+from semantic_parrot.core.shape import Prompt
 from semantic_parrot.core.sharing import Readers, Shared
 from semantic_parrot.core.trace import CallTrace, Link, Trace
 
@@ -40,8 +40,8 @@ def snapshot(run: Run) -> Snapshot:
     if run.trace.seconds is None:  # it goes on while its report is made
         calls = {output: copy(call) for output, call in calls.items()}
     for node in run.open:
-        if isinstance(node.spec, Call) and node.output not in calls:
-            missing = [name for name in node.reads.values() if not variables[name].settled]
+        if isinstance(node.spec, Prompt) and node.output not in calls:
+            missing = [name for name in node.reads if not variables[name].settled]
             call = calls[node.output] = run.trace.plan(node, session.analysis.find(node.output), missing)
             call.prefixes = session.prefixes.prefixes(node.output)
 

@@ -119,7 +119,7 @@ class Trace:
 
     def plan(self, node: Node[Owner], step: Step | None, waits_for: Sequence[str] = ()) -> CallTrace:
         """A trace of a call that has not begun; the run does not keep it."""
-        call = CallTrace(node.id, node.output, tuple(node.reads.values()), node.scope.after, "waiting")
+        call = CallTrace(node.id, node.output, node.reads, node.scope.after, "waiting")
         call.waits_for = tuple(waits_for)
         if step is not None:
             call.objective, call.because, call.group = step.objective, because(step), step.group
@@ -129,5 +129,4 @@ class Trace:
 
     @staticmethod
     def _needs(node: Node[Owner]) -> tuple[str, ...]:
-        reads = tuple(node.reads.values())
-        return reads if node.scope.after is None else (*reads, node.scope.after)
+        return node.reads if node.scope.after is None else (*node.reads, node.scope.after)

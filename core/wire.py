@@ -27,7 +27,8 @@ def template(*parts: str | tuple[str]) -> dict[str, list[JSON]]:
     return {TEMPLATE: [part if isinstance(part, str) else {"var": part[0]} for part in parts]}
 
 
-def _parts(node: Mapping[str, JSON], where: str) -> list[JSON]:
+def parts_of(node: Mapping[str, JSON], where: str) -> list[JSON]:
+    """Of a template. Raises InvalidProgram if it is none."""
     parts = node[TEMPLATE]
     if len(node) != 1 or not isinstance(parts, list):
         raise InvalidProgram(f"a template is an object with the one key {TEMPLATE!r} and a list", where=where)
@@ -43,7 +44,7 @@ def _parts(node: Mapping[str, JSON], where: str) -> list[JSON]:
 def _collect(node: JSON, found: dict[str, None], where: str) -> None:
     if isinstance(node, dict):
         if TEMPLATE in node:
-            for part in _parts(node, where):
+            for part in parts_of(node, where):
                 if not isinstance(part, str):
                     found[part["var"]] = None
         else:
@@ -85,7 +86,7 @@ def render(request: Request, values: Mapping[str, JSON]) -> dict[str, JSON]:
     def walk(node: JSON) -> JSON:
         if isinstance(node, dict):
             if TEMPLATE in node:
-                return "".join(map(text, _parts(node, "request")))
+                return "".join(map(text, parts_of(node, "request")))
             return {key: walk(value) for key, value in node.items()}
         if isinstance(node, list):
             return [walk(value) for value in node]

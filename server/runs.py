@@ -36,6 +36,11 @@ def routes(service: Service) -> APIRouter:
         run.attach()
         return EventStream(blocks(run, after), heartbeat=settings.heartbeat, closed=run.detach)
 
+    def accept(body: object) -> tuple[Run, bool]:
+        """(the run, whether its events are wanted). The program itself is not kept while the run goes on."""
+        program = parse_program(body)
+        return runtime.submit(program), program.stream
+
     @router.post("/v1/runs")
     async def submit(request: Request) -> Response:
         """Run a program: its events as they happen (`stream`), or its result when it has ended."""
@@ -44,9 +49,8 @@ def routes(service: Service) -> APIRouter:
             # A client that sends it relies on it: running the program again would break its promise.
             raise Unsupported("Idempotency-Key is not supported yet", where="Idempotency-Key")
         with service.round_trip("/v1/runs"):
-            program = parse_program(await read_object(request, settings.max_body))
-            run = runtime.submit(program)
-        if program.stream:
+            run, stream = accept(await read_object(request, settings.max_body))
+        if stream:
             return follow(run, 0)
         run.attach()
         try:

@@ -370,7 +370,7 @@ def test_whatever_fails_every_call_is_told_of_once_and_every_variable_settles(bo
     assert len(engine.seen) == len(ready)
     # A value needs all that it was made of; an error has a first cause.
     for node in run._nodes.values():
-        failed = [name for name in node.reads.values() if graph.variables[name].error is not None]
+        failed = [name for name in node.reads if graph.variables[name].error is not None]
         if failed:
             assert graph.variables[node.output].error is not None
-    assert (run.status == "finished") == (set(run.program.wanted()) <= set(run.outputs()))
+    assert (run.status == "finished") == (set(run.terms.wanted) <= set(run.outputs()))

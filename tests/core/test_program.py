@@ -4,12 +4,14 @@ import copy
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from semantic_parrot.core.constants import share
 from semantic_parrot.core.errors import InvalidRequest, ParrotError, from_code
 from semantic_parrot.core.program import parse_program
 from semantic_parrot.core.request import Message, parse_request
-from semantic_parrot.core.wire import template
+from semantic_parrot.core.shape import Shapes
+from semantic_parrot.core.wire import references, render, template
 
 REQUEST = {"model": "default", "messages": [{"role": "user", "content": "Hi"}]}
 
@@ -116,7 +118,27 @@ def test_every_error_survives_the_way_through_an_engine():
     assert "no such code" in from_code("no such code", "why").message
 
 
-def test_equal_constants_are_one_object_and_mean_the_same():
+def shaped(*requests):
+    shapes = Shapes()
+    return [shapes.prompt(request, "here") for request in requests]
+
+
+def written_out(prompt):
+    """The request that the prompt was made of: its shape, with the names that it has for the variables."""
+    references = {number: template((name,)) for number, name in zip(prompt.awaits(), prompt.names, strict=True)}
+
+    def walk(node):
+        if isinstance(node, dict) and "$t" in node:
+            parts = [part if isinstance(part, str) else references[part["var"]]["$t"][0] for part in node["$t"]]
+            return {"$t": parts}
+        if isinstance(node, dict):
+            return {key: walk(value) for key, value in node.items()}
+        return [walk(value) for value in node] if isinstance(node, list) else node
+
+    return walk(prompt.shape.request)
+
+
+def test_calls_that_differ_in_their_variables_are_of_one_shape():
     def body():
         system = {"role": "system", "content": "You are the harbour master."}
         calls = []
@@ -124,25 +146,47 @@ def test_equal_constants_are_one_object_and_mean_the_same():
             text = {"$t": ["Here is what came before: ", {"var": f"v{i - 1}" if i else "doc"}, " Go on."]}
             request = {"model": "default", "messages": [dict(system), {"role": "user", "content": text}], "stop": "\n"}
             calls.append({"id": f"c{i}", "output": f"v{i}", "request": request})
+        calls[2]["request"]["messages"][1]["content"]["$t"][2] = "  Stop."
         return json.loads(json.dumps({"calls": calls, "inputs": {"doc": "x"}}))
 
-    first, *rest = (call.request for call in parse_program(body()).calls)
-    assert [first, *rest] == [call["request"] for call in body()["calls"]]
-    for other in rest:
-        assert other["messages"][0] is first["messages"][0]
-        mine, its = (request["messages"][1]["content"]["$t"] for request in (first, other))
-        assert [its[0] is mine[0], its[1] is mine[1], its[2] is mine[2]] == [True, False, True]
+    first, second, third = (call.prompt for call in parse_program(body()).calls)
+    assert first.shape is second.shape
+    assert (first.names, second.names, third.names) == (("doc",), ("v0",), ("v1",))
+    one, other = first.shape.request["messages"], third.shape.request["messages"]
+    assert other[0] is one[0]
+    assert [other[1]["content"]["$t"][i] is one[1]["content"]["$t"][i] for i in (0, 2)] == [True, False]
+    assert [written_out(prompt) for prompt in (first, second, third)] == [c["request"] for c in body()["calls"]]
 
 
-@pytest.mark.parametrize(
-    "request_",
-    [
-        {"model": "default", "messages": [{"role": "user", "content": {"$t": ["a", 1, "a"]}}, 5, {"content": None}]},
-        {"model": "default", "messages": "none", "prompt": ["a", "a"]},
-        {"model": "default", "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}], "name": "b"}]},
-    ],
+@pytest.mark.parametrize("values", [(0, 0.0, -0.0, False, None, "0", ""), ([], {}, [[]], "[]"), ({"a": 1}, {"a": 1.0})])
+def test_what_json_tells_apart_is_of_two_shapes(values):
+    prompts = shaped(*({"prompt": "x", "field": value} for value in values))
+    assert len({id(prompt.shape) for prompt in prompts}) == len(values)
+    assert [repr(prompt.shape.request["field"]) for prompt in prompts] == [repr(value) for value in values]
+
+
+def test_a_variable_that_is_read_twice_is_not_two():
+    one, two = shaped({"prompt": template(("a",), ("a",))}, {"prompt": template(("a",), ("b",))})
+    assert one.shape is not two.shape
+    assert (one.names, two.names) == (("a",), ("a", "b"))
+
+
+LEAVES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=3),
+    st.lists(st.one_of(st.text(max_size=2), st.sampled_from("ab01").map(lambda n: {"var": n})), max_size=4).map(
+        lambda parts: {"$t": parts}
+    ),
+)  # fmt: skip
+NODES = st.recursive(
+    LEAVES, lambda n: st.one_of(st.lists(n, max_size=3), st.dictionaries(st.text("abc", max_size=2), n, max_size=3))
 )
-def test_requests_of_any_shape_can_be_shared(request_):
-    twins = [copy.deepcopy(request_), copy.deepcopy(request_)]
-    share(twins)
-    assert twins == [request_, request_]
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["model", "prompt", "stop"]), NODES), max_size=4))
+def test_requests_of_any_shape_mean_what_they_meant(requests):
+    for request, prompt in zip(requests, shaped(*requests, *copy.deepcopy(requests)), strict=False):
+        assert json.dumps(written_out(prompt)) == json.dumps(request)
+        assert prompt.names == references(request)
+        values = {name: f"<{name}>" for name in prompt.names}
+        numbered = dict(zip(prompt.awaits(), values.values(), strict=True))
+        assert json.dumps(render(prompt.shape.request, numbered)) == json.dumps(render(request, values))
