@@ -52,10 +52,9 @@ Outcome = Finished | Failed | Lost
 
 @dataclass(slots=True, eq=False)
 class Answer:
-    """`id`: of the call in the run. `key`: the request that the server executes, once that is known; `confirmed`: it
-    said so itself. `taken`: claimed, which happens once; `abandoned`: the taker stopped reading."""
+    """`key`: the request that the server executes, once that is known; `confirmed`: it said so itself.
+    `taken`: claimed, which happens once; `abandoned`: the taker stopped reading."""
 
-    id: str
     call: PlannedCall
     key: str | None
     taken: bool = False

@@ -10,7 +10,6 @@ from semantic_parrot.adapters.endpoint import Endpoint
 from semantic_parrot.adapters.plan import PlannedCall
 from semantic_parrot.core import events
 from semantic_parrot.core.errors import ParrotError
-from semantic_parrot.core.model import RESERVED
 from semantic_parrot.core.program import Program
 from semantic_parrot.core.wire import content_key
 
@@ -26,13 +25,9 @@ class Book:
         self.ended = False
         self.refused: ParrotError | None = None
         self._lock = threading.Lock()
-        self._calls = {call.variable: call for call in calls}
-        # A call without references is known already, so a claim need not wait until the server has announced it. How
-        # often a repeated one is executed, only the server will know.
+        # A call without references is known already, so a claim need not wait until the server has announced it.
         self._answers = {
-            call.variable: Answer(call.variable, call, None if call.inputs else content_key(call.request))
-            for call in calls
-            if not call.repeated
+            call.variable: Answer(call, None if call.inputs else content_key(call.request)) for call in calls
         }
 
     # The courier's side.
@@ -42,31 +37,22 @@ class Book:
             case events.RunStarted():
                 self.run_id = event.id
             case events.CallReady():
-                self._answer(event.id).confirm(event.content_key)
+                self._answers[event.id].confirm(event.content_key)
             case events.VariableDelta():
-                self._answer(event.id).add(event.text, event.logprobs)
+                self._answers[event.id].add(event.text, event.logprobs)
             case events.CallFinished():
-                self._answer(event.id).settle(Finished(event.content_key, event.response))
+                self._answers[event.id].settle(Finished(event.content_key, event.response))
             case events.CallFailed():
-                self._answer(event.id).settle(Failed(event.content_key, event.status, event.body))
+                self._answers[event.id].settle(Failed(event.content_key, event.status, event.body))
             case events.CallAborted():
-                self._answer(event.id).settle(Lost(event.reason))
+                self._answers[event.id].settle(Lost(event.reason))
             case events.RunFinished():
                 self.end("the run ended without an answer to this call")
-
-    def _answer(self, id: str) -> Answer:
-        """The answer of call `id`; one of a map's body, ``list0[3].text1``, is first heard of now."""
-        answer = self._answers.get(id)
-        if answer is None:
-            answer = Answer(id, self._calls[id.rpartition(RESERVED)[2]], None)
-            with self._lock:
-                self._answers[id] = answer
-        return answer
 
     def end(self, reason: str) -> None:
         """Nothing more will come: what has no answer by now never gets one."""
         self.ended = True
-        for answer in self.answers():
+        for answer in self._answers.values():
             answer.settle(Lost(reason))
 
     # The app's side.
@@ -87,23 +73,13 @@ class Book:
             answer.taken = True
         return answer
 
-    def call_at(self, where: str) -> PlannedCall | None:
-        """The call that an error of the whole program is about."""
-        for place, node in self.program.places():
-            if where.startswith(f"{place}."):
-                found = self._calls.get(node.id)
-                if found is not None:
-                    return found
-        return None
-
     def answers(self) -> Sequence[Answer]:
-        with self._lock:
-            return tuple(self._answers.values())
+        return tuple(self._answers.values())
 
     def unclaimed(self) -> list[Answer]:
         """Answers that the server works, or worked, on for nobody."""
         return [
             answer
-            for answer in self.answers()
+            for answer in self._answers.values()
             if not (answer.taken or isinstance(answer.outcome, Lost)) or (answer.abandoned and answer.outcome is None)
         ]

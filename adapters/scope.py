@@ -36,10 +36,10 @@ class Scope:
     def submit(self, plan: Plan, reserved: str | None = None) -> Answer | None:
         """Send what of `plan` is worth it. The answer that makes the variable `reserved` is the caller's, if sent."""
         mine = None
-        for nodes, calls in plan.submissions():
-            if nodes.endpoint in self._courier.strangers:
+        for endpoint, calls in plan.submissions():
+            if endpoint in self._courier.strangers:
                 continue
-            book = Book(nodes.endpoint, calls, program_of(nodes, streaming=self.streaming))
+            book = Book(endpoint, calls, program_of(calls, streaming=self.streaming))
             with self._lock:
                 if self.closed:
                     return mine
@@ -108,9 +108,10 @@ class Scope:
     def _refuse(self, book: Book) -> None:
         """Never again plan the call because of which the server refused the program, if it named one."""
         assert book.refused is not None
-        call = book.call_at(book.refused.where or "")
-        if call is not None:
-            self._ledger.refuse(call.site, book.refused.message)
+        where = book.refused.where or ""
+        for i, answer in enumerate(book.answers()):
+            if where.startswith(f"calls[{i}]."):
+                self._ledger.refuse(answer.call.site, book.refused.message)
 
 
 class CallSite(Protocol):

@@ -1,4 +1,4 @@
-"""Which decode rows read the same blocks: the forest that tree attention walks.
+"""Which rows read the same blocks: the forest that tree attention walks.
 
 Rows whose block tables begin alike share those blocks: a segment of the tree. Segments nest (a system prompt, then a
 document, then a question), and what no segment covers is a row's own.
@@ -14,8 +14,8 @@ from semantic_parrot.kernels.paging import Segment
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """The rows `first` to `last` (exclusive, in the forest's order) all read `blocks`, whole; `begin`: which block of
-    theirs the first of them is."""
+    """The sequences `first` to `last` (exclusive, in the forest's order) all read `blocks`, whole; `begin`: which block
+    of theirs the first of them is."""
 
     first: int
     last: int
@@ -25,25 +25,25 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class Forest:
-    """`order`: the decode segments, those that share standing together. `owned`: how many of each one's first blocks
-    shared segments cover."""
+    """`order`: the sequences' segments, those that share standing together. `owned`: how many of each one's first
+    blocks shared segments cover."""
 
     order: tuple[Segment, ...]
     shared: tuple[Shared, ...]
     owned: tuple[int, ...]
 
 
-#: (rows, blocks) → whether reading so many blocks once for so many rows is worth a segment of its own.
+#: (sequences, blocks) → whether reading so many blocks once for so many sequences is worth a segment of its own.
 Worth = Callable[[int, int], bool]
 
 
-def forest(decodes: Sequence[Segment], block_size: int, worth: Worth) -> Forest:
-    """`decodes`: segments of one row. Blocks that the step writes to are nobody's to share."""
-    order = sorted(decodes, key=lambda s: tuple(s.blocks))
+def forest(segments: Sequence[Segment], block_size: int, worth: Worth) -> Forest:
+    """Blocks that the step writes to are nobody's to share."""
+    order = sorted(segments, key=lambda s: tuple(s.blocks))
     alike = [0] * (len(order) + 1)  # blocks that a row has in common with the one before it
     for i in range(1, len(order)):
         one, two = order[i - 1], order[i]
-        alike[i] = _common(one.blocks, two.blocks, (min(one.context, two.context) - 1) // block_size)
+        alike[i] = _common(one.blocks, two.blocks, min(one.context - one.rows, two.context - two.rows) // block_size)
     shared: list[Shared] = []
     owned = [0] * len(order)
     todo = [(0, len(order), 0)]

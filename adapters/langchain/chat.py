@@ -20,11 +20,10 @@ from semantic_parrot.adapters.langchain.frames import FRAME, position_of
 from semantic_parrot.adapters.langchain.lower import Kwargs, LowerableModel
 from semantic_parrot.adapters.langchain.planner import PLANNER, ModelSite
 from semantic_parrot.adapters.langchain.values import Cut
-from semantic_parrot.adapters.marks import Ref
 from semantic_parrot.adapters.plan import Plan, Site
 from semantic_parrot.adapters.scope import SCOPE, SITE
 from semantic_parrot.adapters.transport import AsyncClient, SyncClient, claiming_clients
-from semantic_parrot.core.wire import IGNORED
+from semantic_parrot.core.wire import IGNORED, references
 
 #: A subclass that overrides one of these may send another request than the one we would plan.
 REQUEST_BUILDING = (
@@ -110,15 +109,10 @@ class ChatParrot(ChatOpenAI, LowerableModel):
             body = json.loads(json.dumps({key: value for key, value in body.items() if key not in IGNORED}))
         except (TypeError, ValueError):
             raise Cut("an argument of the call is no JSON") from None
-        if plan.repeating not in (None, self._endpoint):
-            raise Cut("it is called for each item of a list of another server")
-
-        def name(ref: Ref) -> str:
-            if plan.server_of(ref.variable) != self._endpoint:
+        request: dict[str, Any] = plan.marks.templates(body)
+        for variable in references(request):
+            if plan.server_of(variable) != self._endpoint:
                 raise Cut("its prompt needs an answer of another server")
-            return plan.name(ref)
-
-        request: dict[str, Any] = plan.marks.templates(body, name)
         return request
 
     # Where a call sits is known only here.

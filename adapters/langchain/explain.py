@@ -60,9 +60,8 @@ def explain(chain: Runnable[Any, Any], input: Any) -> Explanation:
     trace = Recording(chain)
     low = Lowering(Plan(), PLANNER.names.name, trace)
     low.run(chain, lift(input))
-    submissions = low.plan.submissions()
-    sent = sum(len(calls) for _, calls in submissions)
-    trips = len(submissions) + len(low.plan.calls) - sent + _pending_trips(trace.root)
+    sent = sum(len(calls) for _, calls in low.plan.submissions())
+    trips = len(low.plan.submissions()) + len(low.plan.calls) - sent + _pending_trips(trace.root)
     notes = [] if enabled() else ["planning is disabled: every call goes out by itself"]
     snapshot = PLANNER.statistics.snapshot()
     if snapshot.last_error is not None:

@@ -7,9 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from langchain_core.runnables import RunnableBranch, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableSequence
-from langchain_core.runnables.retry import RunnableRetry
 
 from semantic_parrot.adapters.langchain.lower import Lowering
 from semantic_parrot.adapters.langchain.values import Unknown, Value
@@ -35,16 +33,11 @@ def position_of(config: Mapping[str, Any] | None) -> int | None:
 def continue_after(low: Lowering, frame: Frame | None, position: int | None, value: Value) -> None:
     """Plan what the app will do with `value`, which step `position` of `frame` returns: there, and further up."""
     while frame is not None and not isinstance(value, Unknown):
-        if not isinstance(frame.runnable, TRANSPARENT):
-            if position is None or not isinstance(frame.runnable, SEQUENCES):
-                return
-            value = low.steps(frame.runnable, frame.runnable.steps[position:], value, position)
+        if position is None or not isinstance(frame.runnable, RunnableSequence):
+            return
+        value = low.steps(frame.runnable, frame.runnable.steps[position:], value, position)
         position, frame = frame.position, frame.parent
 
-
-#: What returns the value of the one runnable that it has chosen.
-TRANSPARENT = (RunnableBranch, RunnableRetry, RunnableWithFallbacks)
-SEQUENCES = (RunnableSequence,)
 
 # The innermost composite that runs; follows the app's threads and tasks.
 FRAME: ContextVar[Frame | None] = ContextVar("parrot_frame", default=None)

@@ -10,10 +10,8 @@ import functools
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
-from langchain_core.runnables import RunnableBranch, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableEachBase, RunnableParallel, RunnableSequence
 from langchain_core.runnables.passthrough import RunnableAssign
-from langchain_core.runnables.retry import RunnableRetry
 
 from semantic_parrot.adapters.langchain.planner import PLANNER, Visit, contains_model, enter
 
@@ -168,16 +166,11 @@ _WRAPPERS: dict[str, Callable[[Method], Method]] = {
     "atransform": _astream,
 }
 _ALL = tuple(_WRAPPERS)
-#: Of composites that take no stream, or pass it on as it is.
-_WHOLE = ("invoke", "ainvoke", "batch", "abatch", "stream", "astream")
 _HOOKS: tuple[tuple[type, tuple[str, ...]], ...] = (
     (RunnableSequence, _ALL),
     (RunnableParallel, _ALL),
     (RunnableAssign, _ALL),
     (RunnableEachBase, ("invoke", "ainvoke")),
-    (RunnableBranch, _WHOLE),
-    (RunnableRetry, _WHOLE),
-    (RunnableWithFallbacks, _WHOLE),
 )
 
 # What is replaced: (class, method) -> (wrapper, original, whether the class itself defined it). Class methods are

@@ -11,18 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from langchain_core.language_models import chat_models
-from langchain_core.output_parsers import (
-    CommaSeparatedListOutputParser,
-    JsonOutputParser,
-    MarkdownListOutputParser,
-    NumberedListOutputParser,
-    StrOutputParser,
-)
+from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
-from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough, RunnableWithFallbacks
+from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
 from langchain_core.runnables.base import RunnableBinding, RunnableEach, RunnableParallel, RunnableSequence
 from langchain_core.runnables.passthrough import RunnableAssign, RunnablePick
-from langchain_core.runnables.retry import RunnableRetry
 
 from semantic_parrot.adapters.endpoint import Endpoint
 from semantic_parrot.adapters.langchain import lambdas, prompts
@@ -31,28 +24,21 @@ from semantic_parrot.adapters.langchain.values import (
     UNKNOWN,
     Answered,
     Cut,
-    Data,
     Fields,
     Items,
     Known,
-    Listed,
     Prompt,
     Text,
     Unknown,
     Value,
-    answer_text,
     fields,
     has_unknown,
     item,
     items,
     joined,
-    listed,
-    text,
     text_of,
 )
-from semantic_parrot.adapters.marks import Ref
 from semantic_parrot.adapters.plan import Plan, Site
-from semantic_parrot.core.body import MAX_BOUND
 
 Kwargs = Mapping[str, Any]
 
@@ -76,20 +62,11 @@ class LowerableModel(ABC):
 
 
 class Lowering:
-    """One walk over runnables, which adds to `plan`. `name_site` names the place of a call in the app's objects.
-    `streaming`: values pass between the app's runnables in pieces."""
+    """One walk over runnables, which adds to `plan`. `name_site` names the place of a call in the app's objects."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        name_site: Callable[[object, object], Site],
-        trace: Trace = NO_TRACE,
-        *,
-        streaming: bool = False,
-    ) -> None:
+    def __init__(self, plan: Plan, name_site: Callable[[object, object], Site], trace: Trace = NO_TRACE) -> None:
         self.plan = plan
         self.trace = trace
-        self.streaming = streaming
         self._name_site = name_site
         self._place: tuple[object, object] = (None, None)
 
@@ -138,30 +115,12 @@ class Lowering:
         request = model.parrot_request(given, kwargs, self.plan, site)
         variable = self.plan.add(request, model.parrot_endpoint, site)
         self.trace.call(variable)
-        return Answered(Ref(variable))
-
-    def each(self, listed: Listed, body: Callable[[Value], Value]) -> Value:
-        """What `body` makes of each member of a list whose length is not known yet."""
-        member: Callable[[Ref], Value]
-        with self.plan.each(listed.ref) as repeated:
-            made = body(listed.member(Ref(repeated.item)))
-            endpoint = self.plan.server_of(repeated.item)
-            match made:
-                case Answered(ref):
-                    repeated.result, member = self.plan.name(ref), Answered
-                case Data(ref):
-                    repeated.result, member = self.plan.name(ref), Data
-                case Text(parts):
-                    repeated.result, member = self.plan.text(parts, endpoint), text
-        if repeated.result is None:
-            raise Cut("what it makes of each item is known only at run time")
-        return Listed(listed.ref if repeated.result == repeated.item else Ref(repeated.output), member)
+        return Answered(variable)
 
     def covers(self, *runnables: object) -> None:
         """These are now contained in the plan: running them needs no plan of their own."""
-        times = 1 if self.plan.repeating is None else MAX_BOUND
         for runnable in runnables:
-            self.plan.covered[id(runnable)] += times
+            self.plan.covered[id(runnable)] += 1
 
 
 def _sequence(low: Lowering, runnable: RunnableSequence[Any, Any], value: Value, kwargs: Kwargs) -> Value:
@@ -181,24 +140,16 @@ def _parallel(low: Lowering, runnable: RunnableParallel[Any], value: Value, kwar
 
 
 def _assign(low: Lowering, runnable: RunnableAssign, value: Value, kwargs: Kwargs) -> Value:
-    _refuse_pieces(low, value)
     known = fields(value)
     low.covers(runnable, runnable.mapper)
-    return Fields({**known.values, **_branches(low, runnable.mapper, value)}, known.rest)
-
-
-def _refuse_pieces(low: Lowering, value: Value) -> None:
-    if low.streaming and isinstance(value, Fields) and value.rest is not None:
-        raise Cut("it adds up the pieces of a stream of JSON")
+    return Fields({**known, **_branches(low, runnable.mapper, value)})
 
 
 def _pick(low: Lowering, runnable: RunnablePick, value: Value, kwargs: Kwargs) -> Value:
-    _refuse_pieces(low, value)
     if isinstance(runnable.keys, str):
         return item(value, runnable.keys)
     known = fields(value)
-    keys = [key for key in runnable.keys if known.rest is not None or key in known.values]
-    return Fields({key: item(value, key) for key in keys})
+    return Fields({key: known[key] for key in runnable.keys if key in known})
 
 
 def _passthrough(low: Lowering, runnable: RunnablePassthrough[Any], value: Value, kwargs: Kwargs) -> Value:
@@ -214,25 +165,9 @@ def _binding(low: Lowering, runnable: RunnableBinding[Any, Any], value: Value, k
 def _each(low: Lowering, runnable: RunnableEach[Any, Any], value: Value, kwargs: Kwargs) -> Value:
     if kwargs:
         raise Cut("arguments are bound to a map")
+    listed = items(value)
     low.covers(runnable)
-    dynamic = listed(value)
-    if dynamic is not None:
-        return low.each(dynamic, lambda one: low.run(runnable.bound, one, (runnable, "each")))
-    return Items(tuple(low.run(runnable.bound, one, (runnable, "each")) for one in items(value)))
-
-
-def _retry(low: Lowering, runnable: RunnableRetry[Any, Any], value: Value, kwargs: Kwargs) -> Value:
-    """The first attempt; the app plans a second one when it makes it."""
-    low.covers(runnable)
-    return low.lower(runnable.bound, value, {**runnable.kwargs, **kwargs})
-
-
-def _fallbacks(low: Lowering, runnable: RunnableWithFallbacks[Any, Any], value: Value, kwargs: Kwargs) -> Value:
-    """The first choice, likewise."""
-    if runnable.exception_key is not None:
-        raise Cut("its fallbacks read the exception")
-    low.covers(runnable)
-    return low.lower(runnable.runnable, value, kwargs)
+    return Items(tuple(low.run(runnable.bound, one, (runnable, "each")) for one in listed))
 
 
 def _chat_prompt(low: Lowering, runnable: ChatPromptTemplate, value: Value, kwargs: Kwargs) -> Value:
@@ -247,33 +182,13 @@ def _str_parser(low: Lowering, runnable: StrOutputParser, value: Value, kwargs: 
     return joined(text_of(value))
 
 
-def _json_parser(low: Lowering, runnable: JsonOutputParser, value: Value, kwargs: Kwargs) -> Value:
-    if runnable.diff:
-        raise Cut("its parser makes patches")
-    made = answer_text(value).then("json")
-    # In a stream, the parser gives what it has after each piece. Of dicts the next step takes the last one; lists,
-    # texts and numbers it adds up.
-    return Fields({}, made) if low.streaming else Data(made)
-
-
-def _comma_parser(low: Lowering, runnable: CommaSeparatedListOutputParser, value: Value, kwargs: Kwargs) -> Value:
-    return Listed(answer_text(value).then("csv"), text)
-
-
-def _lines_parser(low: Lowering, runnable: NumberedListOutputParser, value: Value, kwargs: Kwargs) -> Value:
-    pattern = _LINES[type(runnable)]
-    if runnable.pattern != type(runnable).model_fields["pattern"].default:
-        raise Cut("its parser has a pattern of the app")
-    return Listed(answer_text(value).then("regex", mode="findall", pattern=pattern, group=1), text)
-
-
 def _lambda(low: Lowering, runnable: RunnableLambda[Any, Any], value: Value, kwargs: Kwargs) -> Value:
     function = getattr(runnable, "func", None)
     if function is None or kwargs:
         raise Cut("an asynchronous function is code of the app")
     if isinstance(value, Unknown):
         raise Cut("its input is known only at run time")
-    return lambdas.apply(function, value, low.each)
+    return lambdas.apply(function, value)
 
 
 def plain_type(runnable: object) -> type:
@@ -294,15 +209,7 @@ TABLE: dict[type, Callable[[Lowering, Any, Value, Kwargs], Value]] = {
     ChatPromptTemplate: _chat_prompt,
     PromptTemplate: _string_prompt,
     StrOutputParser: _str_parser,
-    JsonOutputParser: _json_parser,
-    CommaSeparatedListOutputParser: _comma_parser,
-    NumberedListOutputParser: _lines_parser,
-    MarkdownListOutputParser: _lines_parser,
-    RunnableRetry: _retry,
-    RunnableWithFallbacks: _fallbacks,
 }
-# The parsers' own patterns for RE2, whose digits and spaces are ASCII: where that matters, nothing is claimed.
-_LINES = {NumberedListOutputParser: r"\d+\.\s([^\n]+)", MarkdownListOutputParser: r"(?m)^\s*[-*]\s([^\n]+)$"}
 
 # What newer versions return from `model.bind`: a binding with other type annotations.
 _MODEL_BINDING = getattr(chat_models, "_ChatModelBinding", None)

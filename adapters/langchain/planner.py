@@ -19,7 +19,6 @@ from semantic_parrot.adapters.courier import COURIERS
 from semantic_parrot.adapters.langchain.frames import FRAME, Frame, continue_after, position_of
 from semantic_parrot.adapters.langchain.lower import LowerableModel, Lowering
 from semantic_parrot.adapters.langchain.values import Answered, lift
-from semantic_parrot.adapters.marks import Ref
 from semantic_parrot.adapters.plan import Plan
 from semantic_parrot.adapters.scope import SCOPE, Scope
 from semantic_parrot.adapters.stats import SiteLedger, SiteNames, Statistics
@@ -38,8 +37,8 @@ class Planner:
     def new_scope(self, *, streaming: bool) -> Scope:
         return Scope(COURIERS.get(), self.ledger, self.statistics, streaming=streaming)
 
-    def lowering(self, scope: Scope) -> Lowering:
-        return Lowering(Plan(), self.names.name, streaming=scope.streaming)
+    def lowering(self) -> Lowering:
+        return Lowering(Plan(), self.names.name)
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
@@ -61,7 +60,7 @@ class Planner:
     ) -> None:
         """Plan the executions of `runnable` that are about to start inside `parent`, and what follows each of them."""
         with self.guarded():
-            low = self.lowering(scope)
+            low = self.lowering()
             for value, config in zip(inputs, configs, strict=True):
                 result = low.run(runnable, lift(value))
                 if parent is not None:
@@ -82,12 +81,12 @@ class ModelSite:
 
     def replan(self, scope: Scope, request: Mapping[str, Any]) -> Answer | None:
         with self.planner.guarded():
-            low = self.planner.lowering(scope)
+            low = self.planner.lowering()
             site = self.planner.names.name(self.frame.runnable, self.position)
             body = {key: value for key, value in request.items() if key not in IGNORED}
             variable = low.plan.add(body, self.model.parrot_endpoint, site)
             if self.model.parrot_obstacle() is None and self.planner.ledger.reason(site) is None:
-                continue_after(low, self.frame, self.position, Answered(Ref(variable)))
+                continue_after(low, self.frame, self.position, Answered(variable))
                 answer = scope.submit(low.plan, reserved=variable)
                 if answer is not None:
                     scope.cover(low.plan.covered)

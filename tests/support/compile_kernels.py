@@ -8,7 +8,9 @@ for just these arguments.
 from __future__ import annotations
 
 import inspect
+import itertools
 import os
+import sys
 from typing import Any
 
 os.environ["TRITON_INTERPRET"] = "0"
@@ -18,7 +20,18 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from semantic_parrot.kernels import matmul, rms_norm, rope, silu_mul, triton_setup
+from semantic_parrot.kernels import (
+    matmul,
+    merge_parts,
+    rms_norm,
+    rope,
+    silu_mul,
+    store_kv,
+    tile_attention,
+    triton_attention,
+    triton_setup,
+)  # fmt: skip
+from semantic_parrot.kernels.paging import Segment
 
 TARGET = GPUTarget("cuda", 90, 32)
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -72,14 +85,34 @@ def calls(dtype: torch.dtype) -> None:
         matmul.matmul(new(2, 5), new(7, 5), bias)
 
 
+def attention(dtype: torch.dtype, dim: int, window: int | None, softcap: float | None, sinks: bool) -> None:
+    """A step with a shared segment, suffixes and a chunk, as the engine has it: four query heads to a KV head."""
+    above = list(range(1, 17))
+    segments = [Segment(0, 1, 260, [*above, 17]), Segment(1, 1, 260, [*above, 18]), Segment(2, 40, 40, [19, 20, 21])]
+    plan = triton_attention.plan(segments, 42, 16, torch.device("cpu"), how=triton_attention.How(lambda *_: True))
+    query, new = torch.zeros(1, 8, 42, dim, dtype=dtype), torch.zeros(1, 2, 42, dim, dtype=dtype)
+    cache = torch.zeros(22, 2, 16, dim, dtype=dtype)
+    given = torch.zeros(8, dtype=dtype) if sinks else None
+    plan.attend(query, new, new, cache, cache, scale=0.1, window=window, softcap=softcap, sinks=given)
+
+
 def main() -> None:
+    """With `--all` attention in every variant, which takes minutes."""
     triton_setup.prepare(torch.device("cuda"))
     assert not triton_setup.interpreted()
-    kernels = {module: Compiled(module._kernel) for module in (rms_norm, silu_mul, rope, matmul)}
+    modules = (rms_norm, silu_mul, rope, matmul, tile_attention, merge_parts, store_kv)
+    kernels = {module: Compiled(module._kernel) for module in modules}
     for module, kernel in kernels.items():
         module._kernel = kernel
     for dtype in DTYPES:
         calls(dtype)
+    attention(torch.bfloat16, 64, None, None, False)
+    attention(torch.bfloat16, 64, 100, 30.0, True)
+    if "--all" in sys.argv:
+        for dtype, dim, window, softcap, sinks in itertools.product(
+            DTYPES, (24, 64, 128, 256), (None, 100), (None, 30.0), (False, True)
+        ):
+            attention(dtype, dim, window, softcap, sinks)
     for module, kernel in kernels.items():
         print(module.__name__.rpartition(".")[2], len(kernel.variants))
 
