@@ -24,8 +24,8 @@ from random import Random
 from typing import Any
 
 import psutil
-from about import about
 
+from about import about
 from semantic_parrot.core.engines.protocol import UNDIRECTED, Ability, Delta, Directions, Done, ModelInfo, Stats, Usage
 from semantic_parrot.core.program import parse_program
 from semantic_parrot.core.request import Message, ModelRequest

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from about import about
-
 from semantic_parrot.core.demo_model import MODEL_DIR
 from semantic_parrot.core.engines.native import NativeEngine
 from semantic_parrot.core.engines.protocol import Done

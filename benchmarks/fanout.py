@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from about import about
-
 from semantic_parrot.core.demo_model import MODEL_DIR
 from semantic_parrot.core.engine.messages import Message
 from semantic_parrot.core.engines.native import NativeEngine

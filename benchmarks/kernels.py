@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from about import about
 
+from about import about
 from semantic_parrot.kernels import torch_attention, torch_tree
 from semantic_parrot.kernels.paging import Segment
 

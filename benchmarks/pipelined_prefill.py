@@ -12,13 +12,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import random
 import statistics
 from pathlib import Path
 from typing import Any
 
 from about import about
-
+from intervals import interval
 from semantic_parrot.core.demo_model import MODEL_DIR
 from semantic_parrot.core.engines.native import NativeEngine
 from semantic_parrot.core.program import parse_program
@@ -77,13 +76,6 @@ async def measure(tokens: int, repeats: int, deterministic: bool) -> dict[str, A
         "off_over_on": {key: {"median": statistics.median(found), **interval(found)} for key, found in ratios.items()},
         "runs": runs,
     }
-
-
-def interval(ratios: list[float], draws: int = 10_000) -> dict[str, float]:
-    """The middle 95 % of the medians of samples drawn from `ratios`, seeded."""
-    rng = random.Random(0)
-    medians = sorted(statistics.median(rng.choices(ratios, k=len(ratios))) for _ in range(draws))
-    return {"low": medians[int(draws * 0.025)], "high": medians[int(draws * 0.975)]}
 
 
 def main() -> None:

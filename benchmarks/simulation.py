@@ -23,11 +23,11 @@ from math import exp
 from pathlib import Path
 from typing import Any
 
-from about import about
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from about import about
 from semantic_parrot.core.simulator import Costs, Simulation, simulate
 from semantic_parrot.core.simulator.costs import PRESETS
 from semantic_parrot.core.simulator.load import demand, load

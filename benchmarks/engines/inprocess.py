@@ -1,0 +1,77 @@
+"""Our engine without a server: its loop, stepped here. Also with parts of it turned off."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
+
+import torch
+
+from peers.client import Answer
+from peers.peer import Setup
+from peers.process import PeerFailed
+from semantic_parrot.core.engine import loader
+from semantic_parrot.core.engine.loop import EngineLoop
+from semantic_parrot.core.engine.messages import Failed, Finished, Options, Text
+from semantic_parrot.core.request import ModelRequest
+from semantic_parrot.core.sampling import Sampling
+from semantic_parrot.kernels import torch_attention
+
+
+class InProcess:
+    """`sharing` False: every request fills and keeps a prefix of its own. `tree` False: blocks are shared, and each
+    row reads them anew. `kv_tokens`: of the cache. `chunk`: prompt tokens of a step."""
+
+    def __init__(
+        self, setup: Setup, *, kv_tokens: int, chunk: int = 512, sharing: bool = True, tree: bool = True
+    ) -> None:
+        torch.set_num_threads(setup.threads)
+        options = Options(
+            str(setup.checkpoint),
+            threads=setup.threads,
+            dtype=setup.dtype,
+            kv_tokens=kv_tokens,
+            chunk=chunk,
+            prefix_cache=sharing,
+            device="cpu",
+        )
+        with _planned(tree):
+            self._loop: EngineLoop = loader.load(options)[0]
+        self._ids = iter(range(1 << 30))
+
+    def together(self, prompts: list[str], tokens: int) -> list[Answer]:
+        """All requests at once, until the last has ended. Raises PeerFailed."""
+        sampling = Sampling(temperature=0.0, max_tokens=tokens, ignore_eos=True)
+        sent, arrived = time.perf_counter(), time.monotonic()
+        ids = [next(self._ids) for _ in prompts]
+        chunks: dict[int, list[float]] = {id: [] for id in ids}
+        answers: dict[int, Answer] = {}
+        for id, text in zip(ids, prompts, strict=True):
+            if (refused := self._loop.submit(id, ModelRequest("m", None, text, sampling), arrived)) is not None:
+                raise PeerFailed(refused.message)
+        while self._loop.busy:
+            replies = self._loop.step()
+            now = time.perf_counter()
+            for reply in replies:
+                match reply:
+                    case Text(id):
+                        chunks[id].append(now)
+                    case Finished(id, done):
+                        usage = done.usage
+                        answers[id] = Answer(done.text, sent, tuple(chunks[id]), usage.completion, usage.prompt)
+                    case Failed(_, _, message):
+                        raise PeerFailed(message)
+        return [answers[id] for id in ids]
+
+
+@contextmanager
+def _planned(tree: bool) -> Iterator[None]:
+    """Without tree attention, as before it was there: the reference kernel."""
+    if tree:
+        yield
+        return
+    chosen = "semantic_parrot.core.engine.runner.paged_attention"
+    with mock.patch(chosen, return_value=torch_attention.plan):
+        yield

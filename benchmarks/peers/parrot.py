@@ -1,0 +1,49 @@
+"""Our own server, as the peers are run. `python parrot.py --model DIR …` is `parrot serve` with the options that its
+command line leaves to it: the engine's threads and the type of its weights."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from about import about
+from peers.peer import Peer, Setup
+from semantic_parrot.core.engines.native import NativeEngine
+from semantic_parrot.server.options import ServeOptions
+from semantic_parrot.server.serve import model_names, serve
+
+
+class Parrot(Peer):
+    name = "parrot"
+    health = "/healthz"
+
+    def missing(self) -> str | None:
+        return None
+
+    def version(self) -> str:
+        return str(about()["commit"])
+
+    def command(self, setup: Setup, model: Path, port: int) -> tuple[list[str], dict[str, str]]:
+        options = {"model": model, "port": port, "threads": setup.threads, "dtype": setup.dtype}
+        flags = [f"--{name}={value}" for name, value in options.items()]
+        return [sys.executable, __file__, *flags], {"PYTHONPATH": str(Path(__file__).parents[1])}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="parrot serve, with the engine's threads and dtype")
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--dtype", required=True)
+    args = parser.parse_args()
+
+    def build(options: ServeOptions) -> list[NativeEngine]:
+        directory, names = model_names(options.model)
+        return [NativeEngine(directory, names=names, threads=args.threads, dtype=args.dtype)]
+
+    return serve(ServeOptions(model=args.model, port=args.port), build)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

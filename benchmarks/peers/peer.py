@@ -1,0 +1,75 @@
+"""What the benchmark knows of an engine that it compares."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from peers.client import Answer, together
+from peers.process import Process, free_port
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What all engines get alike. `checkpoint`: a Hugging Face directory whose weights are of `dtype`."""
+
+    checkpoint: Path
+    dtype: str
+    threads: int
+
+
+class Peer(ABC):
+    """A server with OpenAI's routes. `home`: see `peers.home`; this peer's things are in `folder` there."""
+
+    name: ClassVar[str]
+    #: Of one request, with what makes it greedy and as long as asked for.
+    route: ClassVar[str] = "/v1/completions"
+    health: ClassVar[str] = "/health"
+    patience: ClassVar[float] = 180.0  # seconds until it is up
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.folder = home / self.name
+
+    @abstractmethod
+    def missing(self) -> str | None:
+        """Why it can't be started here, and what to do; None if it can."""
+
+    @abstractmethod
+    def version(self) -> str: ...
+
+    def convert(self, setup: Setup) -> Path:
+        """The model as this peer reads it, made once."""
+        return setup.checkpoint
+
+    @abstractmethod
+    def command(self, setup: Setup, model: Path, port: int) -> tuple[list[str], dict[str, str]]:
+        """(arguments, environment)"""
+
+    def body(self, setup: Setup, prompt: str, tokens: int) -> dict[str, Any]:
+        return {
+            "model": str(setup.checkpoint),
+            "prompt": prompt,
+            "max_tokens": tokens,
+            "temperature": 0,
+            "ignore_eos": True,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+
+    def ask(self, process: Process, setup: Setup, prompts: Sequence[str], tokens: int) -> list[Answer]:
+        """All at once. Raises PeerFailed."""
+        bodies = [self.body(setup, prompt, tokens) for prompt in prompts]
+        return asyncio.run(together(process.port, self.route, bodies))
+
+    def start(self, setup: Setup) -> Process:
+        """To be entered."""
+        port = free_port()
+        argv, env = self.command(setup, self.convert(setup), port)
+        log = self.home / "logs" / f"{self.name}-{setup.dtype}.log"
+        environment = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(setup.threads), **env}
+        return Process(argv, environment, log, port=port, health=self.health, patience=self.patience)
