@@ -154,10 +154,8 @@ class Calls:
             yield replace(done, timings=timings, placed=_placed(placement, engine, len(scheduler.engines)))
 
     def _directions(self, placement: Placement, hints: Hints) -> Directions:
-        keep = hints.keep(time.monotonic())
-        return (
-            Directions(placement.rank, placement.cap, keep) if self._policy.on("preemption") else Directions(keep=keep)
-        )
+        rank, cap = (placement.rank, placement.cap) if self._policy.on("preemption") else (0, None)
+        return Directions(rank, cap, hints.keep(time.monotonic()), placement.priority, placement.slack)
 
 
 def _placed(placement: Placement, engine: Engine, engines: int) -> Placed:

@@ -30,11 +30,11 @@ class Admission:
         roster, copies = self._roster, list[BlockCopy]()
         if not roster.waiting:
             return copies
-        prefills = [s for s in roster.by_rank() if s.pending > 1]
+        prefills = sorted((s for s in roster.running if s.pending > 1), key=lambda s: s.order)
         counted = 0
         floor = LAST  # of what was preempted just now, and of who would take its place
         for s in list(roster.waiting):
-            while counted < len(prefills) and prefills[counted].rank <= s.rank:
+            while counted < len(prefills) and prefills[counted].order <= s.order:
                 rows.take(prefills[counted])
                 counted += 1
             if s.rank >= floor or not rows.left(s.rank):
@@ -56,7 +56,7 @@ class Admission:
                 prefills = [p for p in prefills if p in roster.running]
                 match = self._tables.match(s)
             roster.waiting.remove(s)
-            roster.waiting.passed(s.directions.rank, now)
+            roster.waiting.passed(s, now)
             copies += roster.start(s, match, now)
             if s.cached is None:
                 s.cached, s.admitted = match.tokens, now

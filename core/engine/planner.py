@@ -136,16 +136,20 @@ class Planner:
     def _work(self, decodes: list[Sequence], rows: Rows, now: float) -> list[Work]:
         """The step's rows: one for each of `decodes`, then of those in prefill what `rows` has for them."""
         going = set(decodes)
-        prefills = [s for s in self._roster.by_rank() if s not in going and (s.pending > 1 or s.held_up is None)]
+        prefills = [s for s in self.running if s not in going and (s.pending > 1 or s.held_up is None)]
         # transformers picks LongRoPE's factors for a whole forward, so the two regimes take turns.
         regimes = {s.long for s in (*decodes, *prefills)}
         self._long = not self._long if len(regimes) == 2 else True in regimes
         work = [Work(s, 1) for s in decodes if s.long == self._long]
-        for s in prefills:
+        newest = 0.0
+        for s in sorted(prefills, key=lambda s: s.order):
             if s.long == self._long:
                 count = rows.take(s, now)
                 if count:
+                    newest = max(newest, s.arrived)
                     work.append(Work(s, count))
+                elif s.arrived < newest:  # one that came later has its rows
+                    s.hold_up(now)
         return work
 
     def _start_ahead(self, now: float) -> list[BlockCopy]:

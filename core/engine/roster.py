@@ -53,7 +53,7 @@ class Roster:
     def put_back(self, s: Sequence, now: float) -> None:
         """`s`, which was stopped, waits again."""
         s.hold_up(now)
-        self.waiting.put_back(s)
+        self.waiting.add(s)
 
     def remove(self, s: Sequence) -> None:
         """`s` has ended, running or waiting."""

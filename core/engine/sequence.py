@@ -77,3 +77,10 @@ class Sequence:
         if self.ahead:
             return LAST
         return 0 if self.overdue else self.directions.rank
+
+    @property
+    def order(self) -> tuple[int, int, float, int]:
+        """Who is admitted and filled first: the least one. What is overdue comes before all ranks, oldest first."""
+        if self.overdue:
+            return -1, 0, self.arrived, self.id
+        return self.rank, -self.directions.priority, self.arrived + self.directions.slack, self.id

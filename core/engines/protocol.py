@@ -137,11 +137,16 @@ class Directions:
     `rank`: 0 latency, 1 deadline, 2 throughput; a lower one goes first, and may preempt a higher. `cap`: while this
     request runs, at most so many sequences decode together; those of a higher rank pause. `keep`: how long the KV of
     its prompt is worth keeping, shortest prefix first.
+
+    Of one rank, the higher `priority` is admitted and filled first, then the earlier latest start: `slack` is the time
+    from now until then, in seconds (negative: it is late), so that it means the same on any clock.
     """
 
     rank: int = 0
     cap: int | None = None
     keep: tuple[Keep, ...] = ()
+    priority: int = 0
+    slack: float = 0.0
 
 
 #: Of a request that nobody schedules.

@@ -72,6 +72,8 @@ class Decider:
         placement = Placement(
             task, engine.index, why_here, cached, seconds, now, now - task.arrived, engine.n + 1, rank, cap
         )
+        if self.policy.on("critical-path"):
+            placement.priority, placement.slack = task.priority, task.latest - now
         placement.room = len(self.fleet.roomy if rank else self.fleet.first)
         self.fleet.add(engine, placement, now)
         return placement

@@ -101,9 +101,9 @@ class Task:
 @dataclass(slots=True, eq=False)
 class Placement:
     """A task on an engine, from its dispatch until it is released. `cached`: prompt tokens expected to be resident.
-    `seconds`: predicted from here to the end; `filled`: when its first token came. `rank` and `cap` are for the engine
-    (see Directions). `room`: engines that it could go to. `used`: when its prefix was last used there. `area` and
-    `paused` are the engine's; `steady`: it decoded without a pause."""
+    `seconds`: predicted from here to the end; `filled`: when its first token came. `rank`, `cap`, `priority`, `slack`:
+    for the engine (see Directions). `room`: engines that it could go to. `used`: when its prefix was last used there.
+    `area` and `paused` are the engine's; `steady`: it decoded without a pause."""
 
     task: Task
     engine: int
@@ -115,6 +115,8 @@ class Placement:
     batch: int
     rank: int = 0
     cap: int | None = None
+    priority: int = 0
+    slack: float = 0.0
     together: int = 1
     room: int = 1
     area: float = 0.0

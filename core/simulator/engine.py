@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from math import inf, sqrt
@@ -13,15 +14,16 @@ from semantic_parrot.core.simulator.costs import Costs
 CLOSE = 1e-5
 
 #: Rows of prefill that gives way, in a step in which a capping sequence decodes; and seconds after which a paused
-#: sequence gives way no more. As the native engine has them.
+#: sequence, or one that was passed over, gives way no more. As the native engine has them.
 ROWS, BOUND = 128, 30.0
 
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """`names`, `ends`: its prompt's prefixes and their tokens. `fresh`: prompt tokens to fill, once that has begun;
-    `cached`: those found resident. `left`: tokens to generate, while it does not decode; `stops`: the engine's count of
-    steps at which there will be none left, while it does."""
+    """`order`: of a rank, the least is filled first. `names`, `ends`: the prompt's prefixes and their tokens. `fresh`:
+    prompt tokens to fill, once that has begun; `cached`: those found resident. `since`: when it was passed over or
+    paused. `left`: tokens to generate, while it does not decode; `stops`: the engine's count of steps at which there
+    will be none left, while it does."""
 
     id: int
     prompt: float
@@ -29,16 +31,17 @@ class Sequence:
     admitted: float
     rank: int = 0
     cap: int | None = None
+    order: tuple[float, ...] = ()
     names: tuple[int, ...] = ()
     ends: tuple[float, ...] = ()
     owner: int | None = None
     fresh: float | None = None
     cached: float = 0.0
-    began: float = 0.0
+    began: float = inf
     left: float = 0.0
     stops: float = inf
     decodes: bool = False
-    since: float = 0.0
+    since: float = inf
 
 
 @dataclass(slots=True, eq=False)
@@ -55,10 +58,11 @@ class SimEngine:
     busy: float = 0.0
     n: int = 0
     first: int = 0  # of the `n` that decode, those of rank 0
-    filling: list[tuple[int, int, Sequence]] = field(default_factory=list)
+    filling: list[tuple[int, tuple[float, ...], int, Sequence]] = field(default_factory=list)
     paused: list[tuple[int, int, Sequence]] = field(default_factory=list)
     _ends: list[tuple[float, int, Sequence]] = field(default_factory=list)
     _last: list[tuple[int, int, Sequence]] = field(default_factory=list)  # of those that decode, who gives way first
+    _passed: deque[Sequence] = field(default_factory=deque)  # over by one that came later
     _caps: dict[int, int] = field(default_factory=dict)
     _limit: int = 0
 
@@ -67,20 +71,35 @@ class SimEngine:
 
     def admit(self, sequence: Sequence, now: float) -> None:
         self.advance(now)
-        heappush(self.filling, (sequence.rank, sequence.id, sequence))
+        heappush(self.filling, (sequence.rank, sequence.order, sequence.id, sequence))
 
     def _fills(self) -> Sequence | None:
         """Whose prompt is being filled: the first by rank, if it could decode thereafter. What it finds resident is
         found out only now: a cold fan-out fills its shared prefix once."""
-        if not self.filling:
+        head = self._foremost()
+        if head is None:
             return None
-        head = self.filling[0][2]
         if self.n >= self._limit if head.rank else self.first >= self.costs.window:
             return None
         if head.fresh is None:
             head.cached = min(self.cache.hit(head.names, head.ends), head.prompt - 1)
             head.fresh = head.prompt - head.cached
+            for *_, other in self.filling:
+                if (other.rank > head.rank or other.admitted < head.admitted) and other.since == other.began == inf:
+                    other.since = self.moved
+                    self._passed.append(other)
         return head
+
+    def _foremost(self) -> Sequence | None:
+        """By rank and order; but first who was passed over for too long."""
+        while self._passed and self._passed[0].began < inf:
+            self._passed.popleft()
+        if self._passed and self.moved - self._passed[0].since >= BOUND:
+            self._passed[0].rank = 0
+            return self._passed[0]
+        while self.filling and self.filling[0][3].began < inf:
+            heappop(self.filling)
+        return self.filling[0][3] if self.filling else None
 
     def _rows(self, head: Sequence) -> int:
         return min(ROWS, self.costs.chunk) if self._caps and head.rank else self.costs.chunk
@@ -126,7 +145,6 @@ class SimEngine:
         head = self._fills()
         if head is not None and head.fresh is not None and head.fresh <= CLOSE * self._rows(head):
             filled = head
-            heappop(self.filling)
             self.cache.put(filled.names, filled.ends, filled.owner)
             filled.began = filled.since = self.moved
             filled.left = max(0, filled.output - 1)

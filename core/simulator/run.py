@@ -113,8 +113,9 @@ class Simulation:
         self.placed[placement.engine] += 1
         directed = self.decider.policy.on("preemption")
         rank, cap = (placement.rank, placement.cap) if directed else (0, None)
+        order = (-placement.priority, self.now + placement.slack)
         sequence = Sequence(
-            task.ticket, own.prompt, own.call.tokens, self.now, rank, cap, task.prefixes, ends, own.job.id
+            task.ticket, own.prompt, own.call.tokens, self.now, rank, cap, order, task.prefixes, ends, own.job.id
         )
         self.engines[placement.engine].admit(sequence, self.now)
         self._wake(placement.engine)

@@ -176,6 +176,22 @@ async def test_the_higher_priority_goes_first():
     await runtime.close()
 
 
+@pytest.mark.parametrize("disable", [(), ("critical-path",), ("preemption",)])
+async def test_an_engine_is_told_the_order_within_a_rank(disable):
+    engine = ScriptedEngine(window=1)
+    runtime = await started([engine], disable=frozenset(disable))
+    calls = {"a": ("A",), "b": ("B ", ("a",)), "c": ("C",)}
+    await runtime.submit(program(calls, parrot={"priority": 2})).wait()
+    told = {text_of(r)[6]: d for r, d in zip(engine.seen, engine.directed, strict=True)}
+    assert {d.priority for d in told.values()} == {0 if "critical-path" in disable else 2}
+    if "critical-path" in disable:
+        assert {d.slack for d in told.values()} == {0.0}
+    else:  # what nothing waits for has the most time
+        assert told["A"].slack < told["C"].slack
+        assert told["B"].slack < told["C"].slack
+    await runtime.close()
+
+
 async def test_each_call_says_how_it_was_scheduled():
     runtime = await started([ScriptedEngine(), ScriptedEngine()])
     calls = {f"s{i}": (SYSTEM, f"entry {i}") for i in range(4)}

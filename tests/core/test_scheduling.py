@@ -125,6 +125,17 @@ def test_a_placement_says_its_rank_and_the_cap_that_keeps_its_tokens_coming():
     assert (free.rank, free.cap) == (0, None)
 
 
+def test_a_placement_says_its_order_within_its_rank():
+    def order(**policy):
+        decider = Decider([64], Policy(**policy))
+        decider.submit(Task(priority=2, latest=90.0), 100.0)
+        decider.submit(Task(latest=130.0), 100.0)
+        return [(p.priority, p.slack) for p in decider.dispatch(110.0)]
+
+    assert order() == [(2, -20.0), (0, 20.0)]
+    assert order(disabled=frozenset({"critical-path"})) == [(0, 0.0)] * 2
+
+
 def test_a_latency_call_goes_to_a_full_engine_that_preempts_and_expects_the_cap_there():
     def place(preempting, **policy):
         decider = Decider([8], Policy(tpot=0.023, **policy), preempting)  # a batch of 3

@@ -11,7 +11,7 @@ from semantic_parrot.core.simulator import Costs, Simulation, simulate
 from semantic_parrot.core.simulator.bounds import parallel, shortest_first
 from semantic_parrot.core.simulator.cache import Cache
 from semantic_parrot.core.simulator.costs import costs as costs_of
-from semantic_parrot.core.simulator.engine import Sequence, SimEngine
+from semantic_parrot.core.simulator.engine import BOUND, Sequence, SimEngine
 from semantic_parrot.core.simulator.load import load
 from semantic_parrot.core.simulator.report import as_text, jain
 from semantic_parrot.core.simulator.workloads import WORKLOADS, SimCall, SimProgram, Var, text
@@ -126,6 +126,16 @@ def test_a_lower_rank_goes_first_and_preempts_where_the_batch_is_full():
     log = events(engine(window=4), [*full, *late])
     assert ends(log)[6] == pytest.approx(1.0 + 11 * 0.014, abs=0.03)
     assert ends(log)[5] > 5.0
+
+
+def test_of_one_rank_the_least_order_is_filled_first_but_what_is_passed_over_waits_no_longer_than_patience():
+    full = [Sequence(i, 500, 2, 0.0, order=(0, float(-i))) for i in range(4)]
+    log = events(engine(), full)
+    assert [id for _, what, id in log if what == "filled"] == [3, 2, 1, 0]
+    stream = [Sequence(i, 2000, 2, 0.1 * i, order=(0, float(-i))) for i in range(1, 400)]  # more than it can fill
+    slow = Sequence(0, 500, 2, 0.05, order=(0, 1.0))
+    filled = {id: when for when, what, id in events(engine(), [*stream, slow]) if what == "filled"}
+    assert BOUND < filled[0] < BOUND + 1.5
 
 
 def test_cold_siblings_fill_their_prefix_once():

@@ -27,6 +27,8 @@ submits = st.tuples(
     st.integers(0, 2),
     st.one_of(st.none(), st.integers(1, 3)),
     keeps,
+    st.sampled_from([-1, 0, 0, 1]),
+    st.sampled_from([-20.0, 0.0, 0.0, 5.0]),
 )
 events = st.one_of(
     submits,
@@ -53,8 +55,8 @@ def test_right_tokens_and_books(asked, blocks, max_batch, chunk, long_after, cac
     wanted = {}
     for event in asked:
         match event:
-            case "submit", prompt, count, rank, cap, keep:
-                s = m.submit(prompt, count, rank, cap=cap, keep=keep)
+            case "submit", prompt, count, rank, cap, keep, priority, slack:
+                s = m.submit(prompt, count, rank, cap=cap, keep=keep, priority=priority, slack=slack)
                 wanted[s.id] = answer(prompt, count)
             case "step", times:
                 m.step(times)
@@ -92,15 +94,16 @@ def test_who_decodes_is_what_the_definition_says(asked):
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.integers(2, 50), st.integers(1, 20)), min_size=2, max_size=12),
     st.integers(9, 16),
+    st.sampled_from([0.0, -1000.0]),
 )
-def test_nobody_starves_behind_a_stream_of_latency_calls(slow, blocks):
+def test_nobody_starves_behind_a_stream_of_latency_calls(slow, blocks, slack):
     """However long the stream, what it holds up goes on within the patience, one after the other at worst."""
     m = Machine(blocks, max_batch=2, dt=1.0)
     live = [m.submit([n + 3] * length, count, rank) for n, (rank, length, count) in enumerate(slow)]
     steps = 0
     while any(s.id in m.live for s in live):
         if sum(s.directions.cap is not None for s in m.live.values()) < 3:
-            m.submit([steps % 3] * 10, 5, 0, cap=1)
+            m.submit([steps % 3] * 10, 5, 0, cap=1, slack=slack)
         m.step()
         steps += 1
         assert steps <= 60 + 40 * len(live)

@@ -29,6 +29,77 @@ def test_the_lower_rank_is_admitted_first_and_within_one_who_came_first():
     assert order(m, *waiting) == expected
 
 
+def test_within_a_rank_priority_goes_first_and_then_the_latest_start():
+    m = Machine(64, max_batch=1)
+    m.submit(prompt(9), 5)
+    m.step()
+    asked = [(0, 0, 9.0), (0, 0, -1.0), (1, 5, -9.0), (0, 2, 50.0), (0, 0, 0.0), (1, 0, -99.0), (1, 5, -10.0)]
+    waiting = [m.submit(prompt(n), 3, rank, priority=p, slack=slack) for n, (rank, p, slack) in enumerate(asked)]
+    expected = [waiting[i].id for i in (3, 1, 4, 0, 6, 2, 5)]
+    assert order(m, *waiting) == expected
+
+
+def test_the_latest_start_counts_from_the_arrival():
+    m = Machine(64, max_batch=1, dt=1.0)
+    m.submit(prompt(9), 9)
+    m.step()
+    first = m.submit(prompt(1), 3, slack=6.0)
+    m.step(4)
+    late, soon = m.submit(prompt(2), 3, slack=3.0), m.submit(prompt(3), 3, slack=1.0)
+    assert order(m, first, late, soon) == [soon.id, first.id, late.id]
+
+
+def test_prefill_goes_by_the_latest_start_and_the_one_passed_over_keeps_what_it_has():
+    m = Machine(64, chunk=32)
+    early = m.submit(prompt(1, 300), 2)
+    m.step()
+    urgent = m.submit(prompt(2, 64), 2, slack=-1.0)
+    m.step(2)
+    assert (early.computed, urgent.pending) == (32, 1)
+    m.step()
+    assert early.computed > 32
+    assert m.preempted[-1] == []
+
+
+def test_a_prefill_that_later_ones_pass_for_long_goes_on():
+    m = Machine(64, chunk=16, max_batch=4, dt=1.0)
+    slow = m.submit(prompt(99, 300), 2)
+    m.step()
+    since, n = m.now, 0
+    while slow.pending > 1:
+        if len(m.live) < 3:
+            m.submit([n % 90, *prompt(98, 31)], 2, slack=-1000.0)
+            n += 1
+        m.step()
+    assert PATIENCE <= m.now - since <= PATIENCE + 25
+    assert n > PATIENCE / 3
+
+
+def test_what_waits_while_its_like_pass_it_for_long_goes_next():
+    m = Machine(64, max_batch=1, dt=1.0)
+    m.submit(prompt(99), 4)
+    m.step()
+    slow, n = m.submit(prompt(98), 4), 0
+    since = m.now
+    while slow.id in m.live:
+        if m.planner.waiting and len(m.live) < 3:
+            m.submit(prompt(n % 90), 4, slack=-1000.0)
+            n += 1
+        m.step()
+    assert PATIENCE <= m.now - since <= PATIENCE + 20
+
+
+def test_of_one_rank_what_was_preempted_comes_back_before_what_never_ran():
+    m = Machine(64, max_batch=1)
+    begun = m.submit(prompt(1), 9, 2, slack=50.0)
+    m.step(3)
+    m.submit(prompt(2), 3, 0)
+    m.step()
+    assert m.preempted[-1] == [begun]
+    other = m.submit(prompt(3), 3, 2, priority=1, slack=-50.0)
+    assert order(m, begun, other) == [begun.id, other.id]
+
+
 def test_for_want_of_a_place_the_highest_rank_goes_and_of_these_the_last_admitted():
     m = Machine(64, max_batch=4)
     running = [m.submit(prompt(n), 50, rank) for n, rank in enumerate([2, 2, 1, 1])]
