@@ -68,6 +68,13 @@ def _reader(spec: Spec, name: str) -> str:
 
 def _refuse_cycles(producers: Mapping[str, Spec], reads: Mapping[str, tuple[str, ...]]) -> None:
     """Kahn's algorithm; what is left over lies on a cycle or behind one, so a walk upstream finds it."""
+    seen: set[str] = set()
+    for output, names in reads.items():
+        if any(name in producers and name not in seen for name in names):
+            break
+        seen.add(output)
+    else:
+        return  # every node comes after those that it reads, as in most programs
     waits = {output: sum(name in producers for name in names) for output, names in reads.items()}
     readers: dict[str, list[str]] = {}
     for output, names in reads.items():

@@ -82,22 +82,19 @@ class Shapes:
             elif tag is list:
                 found = [self._json(value) for value in rest]
             else:
-                return rest[1]
+                return rest[-1]
             self._nodes[form] = found
         return found
 
 
 def _form(node: JSON, names: dict[str, int]) -> Hashable:
     """Equal for JSON that is equal but for names of variables, which `names` numbers; 0, 0.0 and false are not."""
-    if isinstance(node, str):
-        return node
     if isinstance(node, dict):
         if TEMPLATE in node:
             number = names.setdefault
-            return TEMPLATE, *[
-                part if type(part) is str else number(part["var"], len(names)) for part in parts_of(node, "")
-            ]
+            parts = parts_of(node, "")
+            return TEMPLATE, *[part if isinstance(part, str) else number(part["var"], len(names)) for part in parts]
         return dict, *[(key, value if type(value) is str else _form(value, names)) for key, value in node.items()]
     if isinstance(node, list):
         return list, *[value if type(value) is str else _form(value, names) for value in node]
-    return type(node), repr(node), node
+    return (float, repr(node), node) if isinstance(node, float) else (type(node), node)

@@ -35,7 +35,7 @@ def parts_of(node: Mapping[str, JSON], where: str) -> list[JSON]:
     for i, part in enumerate(parts):
         if isinstance(part, str):
             continue
-        if not (isinstance(part, dict) and set(part) == {"var"} and isinstance(part["var"], str)):
+        if not (isinstance(part, dict) and len(part) == 1 and isinstance(part.get("var"), str)):
             place = f"{where}.{TEMPLATE}[{i}]"
             raise InvalidProgram('a template part is a text or {"var": name}', where=place)
     return parts

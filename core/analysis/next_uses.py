@@ -39,7 +39,9 @@ class NextUses:
     def join(self, call: Caller, prefixes: Sequence[int], latest: float) -> None:
         """The call will read `prefixes` (names, see `boundaries`), at about its latest start (absolute seconds)."""
         entry = latest, next(self._serial), call
-        names = tuple(dict.fromkeys(prefixes))
+        names = tuple(prefixes)
+        if len(set(names)) < len(names):
+            names = tuple(dict.fromkeys(names))
         self._to_come[call] = entry, names
         for name in names:
             there = self._by_prefix.setdefault(name, entry)
