@@ -52,9 +52,10 @@ Outcome = Finished | Failed | Lost
 
 @dataclass(slots=True, eq=False)
 class Answer:
-    """`key`: the request that the server executes, once that is known; `confirmed`: it said so itself.
-    `taken`: claimed, which happens once; `abandoned`: the taker stopped reading."""
+    """`id`: of the call in the run. `key`: the request that the server executes, once that is known; `confirmed`: it
+    said so itself. `taken`: claimed, which happens once; `abandoned`: the taker stopped reading."""
 
+    id: str
     call: PlannedCall
     key: str | None
     taken: bool = False

@@ -10,6 +10,7 @@ from semantic_parrot.adapters.endpoint import Endpoint
 from semantic_parrot.adapters.plan import PlannedCall
 from semantic_parrot.core import events
 from semantic_parrot.core.errors import ParrotError
+from semantic_parrot.core.model import RESERVED
 from semantic_parrot.core.program import Program
 from semantic_parrot.core.wire import content_key
 
@@ -25,9 +26,13 @@ class Book:
         self.ended = False
         self.refused: ParrotError | None = None
         self._lock = threading.Lock()
-        # A call without references is known already, so a claim need not wait until the server has announced it.
+        self._calls = {call.variable: call for call in calls}
+        # A call without references is known already, so a claim need not wait until the server has announced it. How
+        # often a repeated one is executed, only the server will know.
         self._answers = {
-            call.variable: Answer(call, None if call.inputs else content_key(call.request)) for call in calls
+            call.variable: Answer(call.variable, call, None if call.inputs else content_key(call.request))
+            for call in calls
+            if not call.repeated
         }
 
     # The courier's side.
@@ -37,22 +42,31 @@ class Book:
             case events.RunStarted():
                 self.run_id = event.id
             case events.CallReady():
-                self._answers[event.id].confirm(event.content_key)
+                self._answer(event.id).confirm(event.content_key)
             case events.VariableDelta():
-                self._answers[event.id].add(event.text, event.logprobs)
+                self._answer(event.id).add(event.text, event.logprobs)
             case events.CallFinished():
-                self._answers[event.id].settle(Finished(event.content_key, event.response))
+                self._answer(event.id).settle(Finished(event.content_key, event.response))
             case events.CallFailed():
-                self._answers[event.id].settle(Failed(event.content_key, event.status, event.body))
+                self._answer(event.id).settle(Failed(event.content_key, event.status, event.body))
             case events.CallAborted():
-                self._answers[event.id].settle(Lost(event.reason))
+                self._answer(event.id).settle(Lost(event.reason))
             case events.RunFinished():
                 self.end("the run ended without an answer to this call")
+
+    def _answer(self, id: str) -> Answer:
+        """The answer of call `id`; one of a map's body, ``list0[3].text1``, is first heard of now."""
+        answer = self._answers.get(id)
+        if answer is None:
+            answer = Answer(id, self._calls[id.rpartition(RESERVED)[2]], None)
+            with self._lock:
+                self._answers[id] = answer
+        return answer
 
     def end(self, reason: str) -> None:
         """Nothing more will come: what has no answer by now never gets one."""
         self.ended = True
-        for answer in self._answers.values():
+        for answer in self.answers():
             answer.settle(Lost(reason))
 
     # The app's side.
@@ -73,13 +87,23 @@ class Book:
             answer.taken = True
         return answer
 
+    def call_at(self, where: str) -> PlannedCall | None:
+        """The call that an error of the whole program is about."""
+        for place, node in self.program.places():
+            if where.startswith(f"{place}."):
+                found = self._calls.get(node.id)
+                if found is not None:
+                    return found
+        return None
+
     def answers(self) -> Sequence[Answer]:
-        return tuple(self._answers.values())
+        with self._lock:
+            return tuple(self._answers.values())
 
     def unclaimed(self) -> list[Answer]:
         """Answers that the server works, or worked, on for nobody."""
         return [
             answer
-            for answer in self._answers.values()
+            for answer in self.answers()
             if not (answer.taken or isinstance(answer.outcome, Lost)) or (answer.abandoned and answer.outcome is None)
         ]

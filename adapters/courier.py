@@ -107,16 +107,17 @@ class Courier:
         except ParrotError as error:
             reason = f"the server refused the plan: {error}"
             book.refused = error
-            self._refused(book.endpoint, error)
+            self._refused(book, error)
         except (httpx.HTTPError, httpx.InvalidURL, ValidationError, KeyError, ValueError, OSError) as error:
             reason = f"{reason}: {type(error).__name__}: {error}"
         finally:
             book.end(reason)
 
-    def _refused(self, endpoint: Endpoint, error: ParrotError) -> None:
+    def _refused(self, book: Book, error: ParrotError) -> None:
         """A program was refused; if that was for no call in it, the next one will fare no better."""
-        if error.retryable or (error.where or "").startswith("calls["):
+        if error.retryable or book.call_at(error.where or "") is not None:
             return
+        endpoint = book.endpoint
         self._refusals[endpoint] += 1
         if self._refusals[endpoint] == REFUSALS:
             self._stranger(endpoint, f"refuses programs ({error})")
@@ -133,7 +134,7 @@ class Courier:
 
     async def _release(self, book: Book) -> None:
         drain = self._drains.get(book)
-        unclaimed = [answer.call.variable for answer in book.unclaimed()]
+        unclaimed = [answer.id for answer in book.unclaimed()]
         if book.run_id is not None and unclaimed:
             try:
                 client = await self._client(book.endpoint)

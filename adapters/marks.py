@@ -1,4 +1,4 @@
-"""Marks: strings that stand for variables while a framework's own code renders a prompt.
+"""Marks: strings that stand for values of the server while a framework's own code renders a prompt.
 
 The framework formats, converts and nests them as it would any text; afterwards they are cut out again and what is
 left is a template of the wire. The nonce is random for each plan, so no text of a user can be taken for a mark.
@@ -7,18 +7,26 @@ left is a template of the wire. The nonce is random for each plan, so no text of
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from semantic_parrot.core.wire import TEMPLATE
 
+#: One of the server's transforms: its fields, without `id`, `of` and `output`.
+Operation = tuple[tuple[str, Any], ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """The text of a planned call's answer."""
+    """A value that the server makes: that of `variable`, after `operations`, one upon the other."""
 
     variable: str
+    operations: tuple[Operation, ...] = ()
+
+    def then(self, op: str, **fields: Any) -> Ref:
+        """The value of the server's transform `op` on this one. `fields` are hashable: a list is given as a tuple."""
+        return Ref(self.variable, (*self.operations, (("op", op), *fields.items())))
 
 
 Part = str | Ref
@@ -28,10 +36,18 @@ class Marks:
     def __init__(self, nonce: str) -> None:
         self._open = f"\ue000{nonce}:"
         self._split = re.compile(re.escape(self._open) + "([^\ue001]*)\ue001")
+        self._numbers: dict[Ref, int] = {}
+        self._refs: list[Ref] = []
 
     def write(self, parts: Sequence[Part]) -> str:
         """`parts` as one string, with marks for its references."""
-        return "".join(part if isinstance(part, str) else f"{self._open}{part.variable}\ue001" for part in parts)
+        return "".join(part if isinstance(part, str) else f"{self._open}{self._number(part)}\ue001" for part in parts)
+
+    def _number(self, ref: Ref) -> int:
+        number = self._numbers.setdefault(ref, len(self._refs))
+        if number == len(self._refs):
+            self._refs.append(ref)
+        return number
 
     def marked(self, text: str) -> bool:
         return self._open in text
@@ -39,16 +55,16 @@ class Marks:
     def read(self, text: str) -> tuple[Part, ...]:
         """The reverse of `write`."""
         pieces = self._split.split(text)
-        return tuple(Ref(piece) if i % 2 else piece for i, piece in enumerate(pieces) if i % 2 or piece)
+        return tuple(self._refs[int(piece)] if i % 2 else piece for i, piece in enumerate(pieces) if i % 2 or piece)
 
-    def templates(self, node: Any) -> Any:
-        """`node` (JSON) with each marked string as a template of the wire."""
+    def templates(self, node: Any, name: Callable[[Ref], str]) -> Any:
+        """`node` (JSON) with each marked string as a template of the wire; `name` names the variable of a reference."""
         if isinstance(node, str):
             if not self.marked(node):
                 return node
-            return {TEMPLATE: [p if isinstance(p, str) else {"var": p.variable} for p in self.read(node)]}
+            return {TEMPLATE: [p if isinstance(p, str) else {"var": name(p)} for p in self.read(node)]}
         if isinstance(node, dict):
-            return {key: self.templates(value) for key, value in node.items()}
+            return {key: self.templates(value, name) for key, value in node.items()}
         if isinstance(node, list):
-            return [self.templates(value) for value in node]
+            return [self.templates(value, name) for value in node]
         return node

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from semantic_parrot.adapters.endpoint import Endpoint
-from semantic_parrot.adapters.marks import Marks
-from semantic_parrot.core.program import Call, Options, Program
-from semantic_parrot.core.wire import references
+from semantic_parrot.adapters.marks import Marks, Part, Ref
+from semantic_parrot.core.body import MAX_BOUND
+from semantic_parrot.core.program import Options, Program
+from semantic_parrot.core.wire import TEMPLATE, references
 
 #: A program of fewer calls saves no round trip.
 WORTH_SENDING = 2
@@ -22,53 +24,138 @@ Site = Hashable
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlannedCall:
-    """`request` is an OpenAI body with templates; `variable` names its text."""
+    """`request` is an OpenAI body with templates; `variable` names its text. `repeated`: it is executed once for each
+    member of a list."""
 
     variable: str
     request: dict[str, Any]
     endpoint: Endpoint
     site: Site
+    repeated: bool = False
 
     @property
     def inputs(self) -> tuple[str, ...]:
         return references(self.request)
 
 
+@dataclass(slots=True, eq=False)
+class Nodes:
+    """Calls, transforms and maps of one server, in the form of the wire; those of the maps are in these."""
+
+    endpoint: Endpoint
+    calls: list[PlannedCall] = field(default_factory=list)
+    transforms: list[dict[str, Any]] = field(default_factory=list)
+    maps: list[dict[str, Any]] = field(default_factory=list)
+
+    def body(self) -> dict[str, Any]:
+        # A variable has one producer, so its name serves as the node's id as well.
+        calls = [{"id": call.variable, "output": call.variable, "request": call.request} for call in self.calls]
+        return {"calls": calls, "transforms": self.transforms, "maps": self.maps}
+
+
 @dataclass(slots=True)
 class Plan:
-    """Calls found so far; how often each composite runnable (by id) is contained whole; the marks of its templates."""
+    """Calls found so far, those of maps included; how often each composite runnable (by id) is contained whole; the
+    marks of its templates. `repeating`: the server whose map's body is being planned."""
 
     calls: list[PlannedCall] = field(default_factory=list)
     covered: Counter[int] = field(default_factory=Counter)
     marks: Marks = field(default_factory=lambda: Marks(secrets.token_hex(16)))
+    repeating: Endpoint | None = None
+    _open: dict[Endpoint, Nodes] = field(default_factory=dict)
+    _homes: dict[str, Nodes] = field(default_factory=dict)
+    _names: dict[Ref, str] = field(default_factory=dict)
 
     def add(self, request: dict[str, Any], endpoint: Endpoint, site: Site) -> str:
         """A further call; returns the variable of its text."""
-        variable = f"text{len(self.calls)}"
-        self.calls.append(PlannedCall(variable, request, endpoint, site))
-        return variable
+        nodes = self._nodes(endpoint)
+        call = PlannedCall(f"text{len(self.calls)}", request, endpoint, site, self.repeating is not None)
+        self.calls.append(call)
+        nodes.calls.append(call)
+        self._homes[call.variable] = nodes
+        return call.variable
+
+    def _nodes(self, endpoint: Endpoint) -> Nodes:
+        return self._open.setdefault(endpoint, Nodes(endpoint))
 
     def server_of(self, variable: str) -> Endpoint:
         """Which server knows `variable`."""
-        return next(call.endpoint for call in self.calls if call.variable == variable)
+        return self._homes[variable].endpoint
 
-    def submissions(self) -> list[tuple[Endpoint, list[PlannedCall]]]:
-        """The calls by server, without what is not worth a program."""
-        groups: dict[Endpoint, list[PlannedCall]] = {}
-        for call in self.calls:
-            groups.setdefault(call.endpoint, []).append(call)
-        return [(endpoint, calls) for endpoint, calls in groups.items() if len(calls) >= WORTH_SENDING]
+    def name(self, ref: Ref) -> str:
+        """The variable that holds the value of `ref`; adds the transforms that make it."""
+        if not ref.operations:
+            return ref.variable
+        name = self._names.get(ref)
+        if name is None:
+            of = self.name(Ref(ref.variable, ref.operations[:-1]))
+            name = self._names[ref] = f"value{len(self._names)}"
+            # Beside what it is made of, not where it is read: so it is made once.
+            home = self._homes[name] = self._homes[of]
+            made = {key: list(value) if isinstance(value, tuple) else value for key, value in ref.operations[-1]}
+            home.transforms.append({"id": name, "of": of, "output": name, **made})
+        return name
+
+    def text(self, parts: Sequence[Part], endpoint: Endpoint) -> str:
+        """The variable that holds the text of `parts`."""
+        if len(parts) == 1 and isinstance(parts[0], Ref):
+            return self.name(parts[0])
+        template = {TEMPLATE: [p if isinstance(p, str) else {"var": self.name(p)} for p in parts]}
+        name = f"value{len(self._names)}"
+        self._names[Ref(name)] = name
+        nodes = self._homes[name] = self._nodes(endpoint)
+        nodes.transforms.append({"id": name, "op": "template", "template": template, "output": name})
+        return name
+
+    @contextmanager
+    def each(self, over: Ref) -> Iterator[Repeated]:
+        """What is added inside is done for each member of the list `over`, once `result` of the map is set."""
+        source = self.name(over)
+        home = self._homes[source]
+        number = len(self._homes)
+        repeated = Repeated(f"item{number}", f"list{number}")
+        outer, self._open = self._open, {home.endpoint: Nodes(home.endpoint)}
+        repeating, self.repeating = self.repeating, home.endpoint
+        nodes = self._homes[repeated.item] = self._open[home.endpoint]
+        try:
+            yield repeated
+        finally:
+            self._open, self.repeating = outer, repeating
+        self._homes[repeated.output] = home
+        if not nodes.calls and repeated.result in (None, repeated.item):
+            return  # nothing is done
+        named = {"id": repeated.output, "over": source, "item": repeated.item, "output": repeated.output}
+        home.maps.append({**named, "bound": MAX_BOUND, "result": repeated.result or repeated.item, **nodes.body()})
+
+    def submissions(self) -> list[tuple[Nodes, list[PlannedCall]]]:
+        """What each server is to do, with the calls in it, without what is not worth a program."""
+        found = [(nodes, [c for c in self.calls if c.endpoint == nodes.endpoint]) for nodes in self._open.values()]
+        return [(nodes, calls) for nodes, calls in found if len(calls) >= WORTH_SENDING]
 
 
-def program_of(calls: Sequence[PlannedCall], *, streaming: bool) -> Program:
+@dataclass(slots=True)
+class Repeated:
+    """A map that is being planned. `item` is the variable that its body sees, `result` the one that it makes."""
+
+    item: str
+    output: str
+    result: str | None = None
+
+
+def program_of(nodes: Nodes, *, streaming: bool) -> Program:
     """What is sent. `streaming`: the app reads its last calls' text as it comes."""
-    read = {name for call in calls for name in call.inputs}
-    last = [call.variable for call in calls if call.variable not in read]
     return Program(
-        # A variable has one producer, so its name serves as the call's id as well.
-        calls=[Call(id=call.variable, output=call.variable, request=call.request) for call in calls],
+        **nodes.body(),
         outputs=[],
         parrot=Options(lifetime="prefetch"),
-        deltas=last if streaming else "none",
+        deltas=_last(nodes) if streaming else "none",
         stream=True,
     )
+
+
+def _last(nodes: Nodes) -> list[str]:
+    """The calls that no prompt reads; and those that a transform does, as parsers may give another value for a text
+    that comes in pieces than for all of it at once."""
+    read = {name for call in nodes.calls for name in call.inputs}
+    parsed = {transform.get("of") for transform in nodes.transforms}
+    return [call.variable for call in nodes.calls if call.variable not in read or call.variable in parsed]

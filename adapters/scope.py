@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any, Protocol
 
-from semantic_parrot.adapters.answers import Answer
+from semantic_parrot.adapters.answers import Answer, Lost
 from semantic_parrot.adapters.book import Book
 from semantic_parrot.adapters.courier import Courier
 from semantic_parrot.adapters.endpoint import Endpoint
@@ -36,10 +36,10 @@ class Scope:
     def submit(self, plan: Plan, reserved: str | None = None) -> Answer | None:
         """Send what of `plan` is worth it. The answer that makes the variable `reserved` is the caller's, if sent."""
         mine = None
-        for endpoint, calls in plan.submissions():
-            if endpoint in self._courier.strangers:
+        for nodes, calls in plan.submissions():
+            if nodes.endpoint in self._courier.strangers:
                 continue
-            book = Book(endpoint, calls, program_of(calls, streaming=self.streaming))
+            book = Book(nodes.endpoint, calls, program_of(nodes, streaming=self.streaming))
             with self._lock:
                 if self.closed:
                     return mine
@@ -63,6 +63,17 @@ class Scope:
             if book.endpoint == endpoint and (answer := book.take(key)) is not None:
                 return answer
         return None
+
+    def held(self) -> Counter[str]:
+        """How many answers to each request, by its key, nobody has claimed yet."""
+        with self._lock:
+            books = tuple(self._books)
+        answers = (answer for book in books for answer in book.answers())
+        return Counter(
+            answer.key
+            for answer in answers
+            if answer.key is not None and not answer.taken and not isinstance(answer.outcome, Lost)
+        )
 
     def count(self, *, claimed: bool) -> None:
         if claimed:
@@ -108,10 +119,9 @@ class Scope:
     def _refuse(self, book: Book) -> None:
         """Never again plan the call because of which the server refused the program, if it named one."""
         assert book.refused is not None
-        where = book.refused.where or ""
-        for i, answer in enumerate(book.answers()):
-            if where.startswith(f"calls[{i}]."):
-                self._ledger.refuse(answer.call.site, book.refused.message)
+        call = book.call_at(book.refused.where or "")
+        if call is not None:
+            self._ledger.refuse(call.site, book.refused.message)
 
 
 class CallSite(Protocol):

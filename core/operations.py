@@ -56,6 +56,13 @@ class Get(_Unary):
     path: Annotated[list[str | int], Field(min_length=1, max_length=128)]
 
 
+class Member(_Unary):
+    """``value[key]`` of an object; anything else as it is, as a prompt of one variable takes its input."""
+
+    op: Literal["member"]
+    key: str
+
+
 class Regex(_Unary):
     """RE2. `search`, `match` and `fullmatch` give the text of `group`; `findall` a list of those; `replace` the text
     with every match replaced by `replacement`, which is taken literally."""
@@ -154,5 +161,5 @@ class Select(_Unary):
 
 
 Transform = Annotated[
-    Strip | Json | Get | Regex | Csv | Split | Join | Template | Compare | Select, Field(discriminator="op")
+    Strip | Json | Get | Member | Regex | Csv | Split | Join | Template | Compare | Select, Field(discriminator="op")
 ]

@@ -68,6 +68,16 @@ def _get(op: ops.Get, values: Values) -> JSON:
     return value
 
 
+def _member(op: ops.Member, values: Values) -> JSON:
+    value = values[op.of]
+    if not isinstance(value, dict):
+        return value
+    try:
+        return value[op.key]
+    except KeyError:
+        raise NoMatch(f"no {op.key!r} in {shown(value)}") from None
+
+
 def _regex(op: ops.Regex, values: Values) -> JSON:
     return regex(op, _text(values[op.of]))
 
@@ -160,6 +170,7 @@ _APPLY: dict[type, Callable[[Any, Values], JSON]] = {
     ops.Strip: _strip,
     ops.Json: _json,
     ops.Get: _get,
+    ops.Member: _member,
     ops.Regex: _regex,
     ops.Csv: _csv,
     ops.Split: _split,

@@ -18,12 +18,13 @@ from semantic_parrot.adapters.endpoint import EMBEDDED_URL, NO_KEY, Endpoint, is
 from semantic_parrot.adapters.langchain import instrument
 from semantic_parrot.adapters.langchain.frames import FRAME, position_of
 from semantic_parrot.adapters.langchain.lower import Kwargs, LowerableModel
-from semantic_parrot.adapters.langchain.planner import PLANNER, ModelSite
+from semantic_parrot.adapters.langchain.planner import PLANNER, ModelSite, enter_calls
 from semantic_parrot.adapters.langchain.values import Cut
+from semantic_parrot.adapters.marks import Ref
 from semantic_parrot.adapters.plan import Plan, Site
 from semantic_parrot.adapters.scope import SCOPE, SITE
 from semantic_parrot.adapters.transport import AsyncClient, SyncClient, claiming_clients
-from semantic_parrot.core.wire import IGNORED, references
+from semantic_parrot.core.wire import IGNORED
 
 #: A subclass that overrides one of these may send another request than the one we would plan.
 REQUEST_BUILDING = (
@@ -109,16 +110,22 @@ class ChatParrot(ChatOpenAI, LowerableModel):
             body = json.loads(json.dumps({key: value for key, value in body.items() if key not in IGNORED}))
         except (TypeError, ValueError):
             raise Cut("an argument of the call is no JSON") from None
-        request: dict[str, Any] = plan.marks.templates(body)
-        for variable in references(request):
-            if plan.server_of(variable) != self._endpoint:
+        if plan.repeating not in (None, self._endpoint):
+            raise Cut("it is called for each item of a list of another server")
+
+        def name(ref: Ref) -> str:
+            if plan.server_of(ref.variable) != self._endpoint:
                 raise Cut("its prompt needs an answer of another server")
+            return plan.name(ref)
+
+        request: dict[str, Any] = plan.marks.templates(body, name)
         return request
 
     # Where a call sits is known only here.
 
     @contextmanager
     def _sited(self, config: Any) -> Iterator[None]:
+        instrument.catch_up()
         frame = FRAME.get() if SCOPE.get() is not None else None
         token = SITE.set(None if frame is None else ModelSite(PLANNER, self, frame, position_of(config)))
         try:
@@ -133,6 +140,38 @@ class ChatParrot(ChatOpenAI, LowerableModel):
     async def ainvoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
         with self._sited(config):
             return await super().ainvoke(input, config, **kwargs)
+
+    # Calls that go out one by one are planned together.
+
+    @contextmanager
+    def _together(self, inputs: Any, config: Any, kwargs: Kwargs) -> Iterator[None]:
+        configs = config if isinstance(config, list) else [config] * len(inputs)
+        bound = {name: value for name, value in kwargs.items() if name not in _OF_THE_RUN}
+        visit = enter_calls(self, inputs, configs, bound)
+        if visit is None:
+            yield
+            return
+        try:
+            with visit.inside():
+                yield
+        finally:
+            visit.close()
+
+    def batch(self, inputs: Any, config: Any = None, **kwargs: Any) -> Any:
+        with self._together(inputs, config, kwargs):
+            return super().batch(inputs, config, **kwargs)
+
+    async def abatch(self, inputs: Any, config: Any = None, **kwargs: Any) -> Any:
+        with self._together(inputs, config, kwargs):
+            return await super().abatch(inputs, config, **kwargs)
+
+    def generate_prompt(self, prompts: Any, stop: Any = None, callbacks: Any = None, **kwargs: Any) -> Any:
+        with self._together(prompts, None, {"stop": stop, **kwargs}):
+            return super().generate_prompt(prompts, stop, callbacks, **kwargs)
+
+    async def agenerate_prompt(self, prompts: Any, stop: Any = None, callbacks: Any = None, **kwargs: Any) -> Any:
+        with self._together(prompts, None, {"stop": stop, **kwargs}):
+            return await super().agenerate_prompt(prompts, stop, callbacks, **kwargs)
 
     def stream(self, input: Any, config: Any = None, **kwargs: Any) -> Iterator[Any]:
         chunks: Any = super().stream(input, config, **kwargs)
@@ -161,6 +200,7 @@ class ChatParrot(ChatOpenAI, LowerableModel):
             await chunks.aclose()
 
 
+_OF_THE_RUN = ("return_exceptions", "tags", "metadata", "run_name", "run_id")
 _FOR_TRACERS = ("ls_structured_output_format", "structured_output_format")
 _CLIENT_ARGUMENTS = (
     "http_client",

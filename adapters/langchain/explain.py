@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.runnables import Runnable
-from langchain_core.runnables.base import RunnableSequence
 
-from semantic_parrot.adapters.langchain.lower import TABLE, LowerableModel, Lowering, plain_type
+from semantic_parrot.adapters.langchain.lower import LowerableModel, Lowering, rule_of, steps_of
 from semantic_parrot.adapters.langchain.planner import PLANNER, children_of, contains_model, enabled
 from semantic_parrot.adapters.langchain.trace import Recording, Step
 from semantic_parrot.adapters.langchain.values import lift
@@ -60,8 +59,9 @@ def explain(chain: Runnable[Any, Any], input: Any) -> Explanation:
     trace = Recording(chain)
     low = Lowering(Plan(), PLANNER.names.name, trace)
     low.run(chain, lift(input))
-    sent = sum(len(calls) for _, calls in low.plan.submissions())
-    trips = len(low.plan.submissions()) + len(low.plan.calls) - sent + _pending_trips(trace.root)
+    submissions = low.plan.submissions()
+    sent = sum(len(calls) for _, calls in submissions)
+    trips = len(submissions) + len(low.plan.calls) - sent + _pending_trips(trace.root)
     notes = [] if enabled() else ["planning is disabled: every call goes out by itself"]
     snapshot = PLANNER.statistics.snapshot()
     if snapshot.last_error is not None:
@@ -122,11 +122,12 @@ def _static_trips(steps: Sequence[Any]) -> int:
 
 def _flat(steps: Sequence[Any]) -> Iterator[Any]:
     for step in steps:
-        yield from _flat(step.steps) if isinstance(step, RunnableSequence) else (step,)
+        inner = steps_of(step)
+        yield from (step,) if inner is None else _flat(inner)
 
 
 def _readable(step: Any) -> bool:
     """Whether planning gets past `step`, as far as its type tells."""
     if isinstance(step, LowerableModel):
         return step.parrot_obstacle() is None
-    return plain_type(step) in TABLE and all(_readable(child) for child in children_of(step))
+    return rule_of(step) is not None and all(_readable(child) for child in children_of(step))

@@ -7,9 +7,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from langchain_core.runnables.base import RunnableSequence
+from langchain_core.runnables import RunnableBranch, RunnableWithFallbacks
+from langchain_core.runnables.retry import RunnableRetry
 
-from semantic_parrot.adapters.langchain.lower import Lowering
+from semantic_parrot.adapters.langchain.lower import Lowering, steps_of
 from semantic_parrot.adapters.langchain.values import Unknown, Value
 
 
@@ -33,11 +34,16 @@ def position_of(config: Mapping[str, Any] | None) -> int | None:
 def continue_after(low: Lowering, frame: Frame | None, position: int | None, value: Value) -> None:
     """Plan what the app will do with `value`, which step `position` of `frame` returns: there, and further up."""
     while frame is not None and not isinstance(value, Unknown):
-        if position is None or not isinstance(frame.runnable, RunnableSequence):
-            return
-        value = low.steps(frame.runnable, frame.runnable.steps[position:], value, position)
+        if not isinstance(frame.runnable, TRANSPARENT):
+            steps = steps_of(frame.runnable)
+            if position is None or steps is None:
+                return
+            value = low.steps(frame.runnable, steps[position:], value, position)
         position, frame = frame.position, frame.parent
 
+
+#: What returns the value of the one runnable that it has chosen.
+TRANSPARENT = (RunnableBranch, RunnableRetry, RunnableWithFallbacks)
 
 # The innermost composite that runs; follows the app's threads and tasks.
 FRAME: ContextVar[Frame | None] = ContextVar("parrot_frame", default=None)

@@ -7,11 +7,14 @@ no method of the model. Signatures stay as they are.
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
+from langchain_core.runnables import RunnableBranch, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableEachBase, RunnableParallel, RunnableSequence
 from langchain_core.runnables.passthrough import RunnableAssign
+from langchain_core.runnables.retry import RunnableRetry
 
 from semantic_parrot.adapters.langchain.planner import PLANNER, Visit, contains_model, enter
 
@@ -166,12 +169,19 @@ _WRAPPERS: dict[str, Callable[[Method], Method]] = {
     "atransform": _astream,
 }
 _ALL = tuple(_WRAPPERS)
+#: Of composites that take no stream, or pass it on as it is.
+_WHOLE = ("invoke", "ainvoke", "batch", "abatch", "stream", "astream")
 _HOOKS: tuple[tuple[type, tuple[str, ...]], ...] = (
     (RunnableSequence, _ALL),
     (RunnableParallel, _ALL),
     (RunnableAssign, _ALL),
     (RunnableEachBase, ("invoke", "ainvoke")),
+    (RunnableBranch, _WHOLE),
+    (RunnableRetry, _WHOLE),
+    (RunnableWithFallbacks, _WHOLE),
 )
+
+_GRAPH = "langgraph._internal._runnable"
 
 # What is replaced: (class, method) -> (wrapper, original, whether the class itself defined it). Class methods are
 # process-wide, and so is this.
@@ -181,14 +191,27 @@ _INSTALLED: dict[tuple[type, str], tuple[Method, Method, bool]] = {}
 def install() -> None:
     """Put the hooks in; nothing happens if they are."""
     PLANNER.installed = True
-    if _INSTALLED:
-        return
-    for cls, names in _HOOKS:
-        for name in names:
-            original = getattr(cls, name)
-            wrapper = functools.update_wrapper(_WRAPPERS[name](original), original)
-            _INSTALLED[cls, name] = (wrapper, original, name in cls.__dict__)
-            setattr(cls, name, wrapper)
+    if not _INSTALLED:
+        for cls, names in _HOOKS:
+            _hook(cls, names)
+    catch_up()
+
+
+def catch_up() -> None:
+    """Put hooks into what has been imported since: LangGraph's sequences, which nobody must import for our sake."""
+    module = sys.modules.get(_GRAPH)
+    if module is not None and PLANNER.installed:
+        cls = getattr(module, "RunnableSeq", None)
+        if cls is not None and (cls, "invoke") not in _INSTALLED:
+            _hook(cls, ("invoke", "ainvoke", "stream", "astream"))
+
+
+def _hook(cls: type, names: Sequence[str]) -> None:
+    for name in names:
+        original = getattr(cls, name)
+        wrapper = functools.update_wrapper(_WRAPPERS[name](original), original)
+        _INSTALLED[cls, name] = (wrapper, original, name in cls.__dict__)
+        setattr(cls, name, wrapper)
 
 
 def uninstall() -> None:

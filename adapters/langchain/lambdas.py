@@ -20,6 +20,7 @@ from semantic_parrot.adapters.langchain.values import (
     Fields,
     Items,
     Known,
+    Listed,
     Text,
     Value,
     constant,
@@ -27,16 +28,22 @@ from semantic_parrot.adapters.langchain.values import (
     item,
     items,
     joined,
+    listed,
     string,
+    text,
 )
-from semantic_parrot.adapters.marks import Part, Ref
+from semantic_parrot.adapters.marks import Part
 
 _FLAGS = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS | inspect.CO_GENERATOR | inspect.CO_COROUTINE
 _ATOMS = (str, int, float, bool, type(None))
 
 
-def apply(function: Callable[..., Any], value: Value) -> Value:
-    """What `function` makes of `value`. Raises Cut if it can't be told from its source."""
+Each = Callable[[Listed, Callable[[Value], Value]], Value]
+
+
+def apply(function: Callable[..., Any], value: Value, each: Each) -> Value:
+    """What `function` makes of `value`. Raises Cut if it can't be told from its source. `each` does something for every
+    member of a list of unknown length."""
     if type(function) is operator.itemgetter:
         keys = function.__reduce__()[1]
         if len(keys) != 1:
@@ -48,15 +55,16 @@ def apply(function: Callable[..., Any], value: Value) -> Value:
         expression, argument = _source(function.__code__)
     except Cut as cut:
         raise Cut(f"{function.__name__} is code of the app: {cut}") from None
-    return _Reader(function, {argument: value}).read(expression)
+    return _Reader(function, {argument: value}, each).read(expression)
 
 
 class _Reader:
     """`names`: the values of the local names."""
 
-    def __init__(self, function: types.FunctionType, names: dict[str, Value]) -> None:
+    def __init__(self, function: types.FunctionType, names: dict[str, Value], each: Each) -> None:
         self._function = function
         self._names = names
+        self._each = each
 
     def read(self, node: ast.expr) -> Value:
         rule = _RULES.get(type(node))
@@ -81,6 +89,13 @@ class _Reader:
     def constant(self, node: ast.Constant) -> Value:
         return Known(node.value)
 
+    def negative(self, node: ast.UnaryOp) -> Value:
+        value = constant(self.read(node.operand))
+        if not isinstance(node.op, ast.USub) or type(value) not in (int, float):
+            raise Cut(f"{ast.unparse(node)[:60]!r} can't be read")
+        assert isinstance(value, int | float)
+        return Known(-value)
+
     def dict(self, node: ast.Dict) -> Value:
         found = {}
         for key, value in zip(node.keys, node.values, strict=True):
@@ -98,7 +113,7 @@ class _Reader:
     def attribute(self, node: ast.Attribute) -> Value:
         value = self.read(node.value)
         if isinstance(value, Answered) and node.attr == "content":
-            return Text((Ref(value.variable),))
+            return Text((value.ref,))
         raise Cut(f"the attribute {node.attr!r} can't be read")
 
     def f_string(self, node: ast.JoinedStr) -> Value:
@@ -121,17 +136,29 @@ class _Reader:
         loop = node.generators[0]
         if len(node.generators) != 1 or loop.ifs or loop.is_async or not isinstance(loop.target, ast.Name):
             raise Cut("the comprehension is not simple")
-        inner = [
-            _Reader(self._function, {**self._names, loop.target.id: value}) for value in items(self.read(loop.iter))
-        ]
-        return Items(tuple(reader.read(node.elt) for reader in inner))
+        name = loop.target.id
+
+        def one(member: Value) -> Value:
+            return _Reader(self._function, {**self._names, name: member}, self._each).read(node.elt)
+
+        over = self.read(loop.iter)
+        dynamic = listed(over)
+        if dynamic is not None:
+            return self._each(dynamic, one)
+        return Items(tuple(one(member) for member in items(over)))
 
     def call(self, node: ast.Call) -> Value:
         method = node.func
         if isinstance(method, ast.Attribute) and method.attr == "join" and len(node.args) == 1 and not node.keywords:
             between = string(self.read(method.value))
+            over = self.read(node.args[0])
+            dynamic = listed(over)
+            if dynamic is not None:
+                if dynamic.member is Answered:
+                    raise Cut("it joins whole messages")
+                return text(dynamic.ref.then("join", sep=constant(joined(between))))
             parts: list[Part] = []
-            for i, value in enumerate(items(self.read(node.args[0]))):
+            for i, value in enumerate(items(over)):
                 parts += [*(between if i else ()), *string(value)]
             return joined(parts)
         raise Cut(f"it calls {ast.unparse(node.func)[:60]}")
@@ -140,6 +167,7 @@ class _Reader:
 _RULES: dict[type[ast.expr], Callable[[_Reader, Any], Value]] = {
     ast.Name: _Reader.name,
     ast.Constant: _Reader.constant,
+    ast.UnaryOp: _Reader.negative,
     ast.Dict: _Reader.dict,
     ast.List: _Reader.list,
     ast.Subscript: _Reader.subscript,

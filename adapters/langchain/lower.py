@@ -11,11 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from langchain_core.language_models import chat_models
-from langchain_core.output_parsers import StrOutputParser
+from langchain_core.output_parsers import (
+    CommaSeparatedListOutputParser,
+    JsonOutputParser,
+    MarkdownListOutputParser,
+    NumberedListOutputParser,
+    StrOutputParser,
+)
 from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
-from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
+from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBinding, RunnableEach, RunnableParallel, RunnableSequence
 from langchain_core.runnables.passthrough import RunnableAssign, RunnablePick
+from langchain_core.runnables.retry import RunnableRetry
 
 from semantic_parrot.adapters.endpoint import Endpoint
 from semantic_parrot.adapters.langchain import lambdas, prompts
@@ -24,21 +31,28 @@ from semantic_parrot.adapters.langchain.values import (
     UNKNOWN,
     Answered,
     Cut,
+    Data,
     Fields,
     Items,
     Known,
+    Listed,
     Prompt,
     Text,
     Unknown,
     Value,
+    answer_text,
     fields,
     has_unknown,
     item,
     items,
     joined,
+    listed,
+    text,
     text_of,
 )
+from semantic_parrot.adapters.marks import Ref
 from semantic_parrot.adapters.plan import Plan, Site
+from semantic_parrot.core.body import MAX_BOUND
 
 Kwargs = Mapping[str, Any]
 
@@ -62,11 +76,20 @@ class LowerableModel(ABC):
 
 
 class Lowering:
-    """One walk over runnables, which adds to `plan`. `name_site` names the place of a call in the app's objects."""
+    """One walk over runnables, which adds to `plan`. `name_site` names the place of a call in the app's objects.
+    `streaming`: values pass between the app's runnables in pieces."""
 
-    def __init__(self, plan: Plan, name_site: Callable[[object, object], Site], trace: Trace = NO_TRACE) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        name_site: Callable[[object, object], Site],
+        trace: Trace = NO_TRACE,
+        *,
+        streaming: bool = False,
+    ) -> None:
         self.plan = plan
         self.trace = trace
+        self.streaming = streaming
         self._name_site = name_site
         self._place: tuple[object, object] = (None, None)
 
@@ -96,7 +119,7 @@ class Lowering:
         """The same, raising Cut. `kwargs` are bound ones that the runnable is called with."""
         if isinstance(runnable, LowerableModel):
             return self._call(runnable, value, kwargs)
-        rule = TABLE.get(plain_type(runnable))
+        rule = rule_of(runnable)
         if rule is None:
             raise Cut(f"{type(runnable).__name__} is not lowered")
         return rule(self, runnable, value, kwargs)
@@ -115,19 +138,37 @@ class Lowering:
         request = model.parrot_request(given, kwargs, self.plan, site)
         variable = self.plan.add(request, model.parrot_endpoint, site)
         self.trace.call(variable)
-        return Answered(variable)
+        return Answered(Ref(variable))
+
+    def each(self, listed: Listed, body: Callable[[Value], Value]) -> Value:
+        """What `body` makes of each member of a list whose length is not known yet."""
+        member: Callable[[Ref], Value]
+        with self.plan.each(listed.ref) as repeated:
+            made = body(listed.member(Ref(repeated.item)))
+            endpoint = self.plan.server_of(repeated.item)
+            match made:
+                case Answered(ref):
+                    repeated.result, member = self.plan.name(ref), Answered
+                case Data(ref):
+                    repeated.result, member = self.plan.name(ref), Data
+                case Text(parts):
+                    repeated.result, member = self.plan.text(parts, endpoint), text
+        if repeated.result is None:
+            raise Cut("what it makes of each item is known only at run time")
+        return Listed(listed.ref if repeated.result == repeated.item else Ref(repeated.output), member)
 
     def covers(self, *runnables: object) -> None:
         """These are now contained in the plan: running them needs no plan of their own."""
+        times = 1 if self.plan.repeating is None else MAX_BOUND
         for runnable in runnables:
-            self.plan.covered[id(runnable)] += 1
+            self.plan.covered[id(runnable)] += times
 
 
-def _sequence(low: Lowering, runnable: RunnableSequence[Any, Any], value: Value, kwargs: Kwargs) -> Value:
+def _sequence(low: Lowering, runnable: Runnable[Any, Any], value: Value, kwargs: Kwargs) -> Value:
     if kwargs:
         raise Cut("arguments are bound to a sequence")
     low.covers(runnable)
-    return low.steps(runnable, runnable.steps, value)
+    return low.steps(runnable, steps_of(runnable) or (), value)
 
 
 def _branches(low: Lowering, parallel: RunnableParallel[Any], value: Value) -> dict[object, Value]:
@@ -140,16 +181,24 @@ def _parallel(low: Lowering, runnable: RunnableParallel[Any], value: Value, kwar
 
 
 def _assign(low: Lowering, runnable: RunnableAssign, value: Value, kwargs: Kwargs) -> Value:
+    _refuse_pieces(low, value)
     known = fields(value)
     low.covers(runnable, runnable.mapper)
-    return Fields({**known, **_branches(low, runnable.mapper, value)})
+    return Fields({**known.values, **_branches(low, runnable.mapper, value)}, known.rest)
+
+
+def _refuse_pieces(low: Lowering, value: Value) -> None:
+    if low.streaming and isinstance(value, Fields) and value.rest is not None:
+        raise Cut("it adds up the pieces of a stream of JSON")
 
 
 def _pick(low: Lowering, runnable: RunnablePick, value: Value, kwargs: Kwargs) -> Value:
+    _refuse_pieces(low, value)
     if isinstance(runnable.keys, str):
         return item(value, runnable.keys)
     known = fields(value)
-    return Fields({key: known[key] for key in runnable.keys if key in known})
+    keys = [key for key in runnable.keys if known.rest is not None or key in known.values]
+    return Fields({key: item(value, key) for key in keys})
 
 
 def _passthrough(low: Lowering, runnable: RunnablePassthrough[Any], value: Value, kwargs: Kwargs) -> Value:
@@ -165,9 +214,25 @@ def _binding(low: Lowering, runnable: RunnableBinding[Any, Any], value: Value, k
 def _each(low: Lowering, runnable: RunnableEach[Any, Any], value: Value, kwargs: Kwargs) -> Value:
     if kwargs:
         raise Cut("arguments are bound to a map")
-    listed = items(value)
     low.covers(runnable)
-    return Items(tuple(low.run(runnable.bound, one, (runnable, "each")) for one in listed))
+    dynamic = listed(value)
+    if dynamic is not None:
+        return low.each(dynamic, lambda one: low.run(runnable.bound, one, (runnable, "each")))
+    return Items(tuple(low.run(runnable.bound, one, (runnable, "each")) for one in items(value)))
+
+
+def _retry(low: Lowering, runnable: RunnableRetry[Any, Any], value: Value, kwargs: Kwargs) -> Value:
+    """The first attempt; the app plans a second one when it makes it."""
+    low.covers(runnable)
+    return low.lower(runnable.bound, value, {**runnable.kwargs, **kwargs})
+
+
+def _fallbacks(low: Lowering, runnable: RunnableWithFallbacks[Any, Any], value: Value, kwargs: Kwargs) -> Value:
+    """The first choice, likewise."""
+    if runnable.exception_key is not None:
+        raise Cut("its fallbacks read the exception")
+    low.covers(runnable)
+    return low.lower(runnable.runnable, value, kwargs)
 
 
 def _chat_prompt(low: Lowering, runnable: ChatPromptTemplate, value: Value, kwargs: Kwargs) -> Value:
@@ -182,13 +247,33 @@ def _str_parser(low: Lowering, runnable: StrOutputParser, value: Value, kwargs: 
     return joined(text_of(value))
 
 
+def _json_parser(low: Lowering, runnable: JsonOutputParser, value: Value, kwargs: Kwargs) -> Value:
+    if runnable.diff:
+        raise Cut("its parser makes patches")
+    made = answer_text(value).then("json")
+    # In a stream, the parser gives what it has after each piece. Of dicts the next step takes the last one; lists,
+    # texts and numbers it adds up.
+    return Fields({}, made) if low.streaming else Data(made)
+
+
+def _comma_parser(low: Lowering, runnable: CommaSeparatedListOutputParser, value: Value, kwargs: Kwargs) -> Value:
+    return Listed(answer_text(value).then("csv"), text)
+
+
+def _lines_parser(low: Lowering, runnable: NumberedListOutputParser, value: Value, kwargs: Kwargs) -> Value:
+    pattern = _LINES[type(runnable)]
+    if runnable.pattern != type(runnable).model_fields["pattern"].default:
+        raise Cut("its parser has a pattern of the app")
+    return Listed(answer_text(value).then("regex", mode="findall", pattern=pattern, group=1), text)
+
+
 def _lambda(low: Lowering, runnable: RunnableLambda[Any, Any], value: Value, kwargs: Kwargs) -> Value:
     function = getattr(runnable, "func", None)
     if function is None or kwargs:
         raise Cut("an asynchronous function is code of the app")
     if isinstance(value, Unknown):
         raise Cut("its input is known only at run time")
-    return lambdas.apply(function, value)
+    return lambdas.apply(function, value, low.each)
 
 
 def plain_type(runnable: object) -> type:
@@ -197,7 +282,29 @@ def plain_type(runnable: object) -> type:
     return origin or type(runnable)
 
 
-TABLE: dict[type, Callable[[Lowering, Any, Value, Kwargs], Value]] = {
+Rule = Callable[[Lowering, Any, Value, Kwargs], Value]
+
+
+def rule_of(runnable: object) -> Rule | None:
+    """How `runnable` is lowered; None if it is not."""
+    kind = plain_type(runnable)
+    return _sequence if is_graph_sequence(kind) else TABLE.get(kind)
+
+
+def is_graph_sequence(kind: type) -> bool:
+    """Whether it is LangGraph's own sequence, which need not be imported to know it."""
+    return kind.__name__ == "RunnableSeq" and kind.__module__.startswith("langgraph.")
+
+
+def steps_of(runnable: object) -> Sequence[Any] | None:
+    """The steps of a sequence; None if it is none."""
+    if isinstance(runnable, RunnableSequence) or is_graph_sequence(type(runnable)):
+        steps: Sequence[Any] = runnable.steps  # type: ignore[attr-defined]
+        return steps
+    return None
+
+
+TABLE: dict[type, Rule] = {
     RunnableSequence: _sequence,
     RunnableParallel: _parallel,
     RunnableAssign: _assign,
@@ -209,7 +316,15 @@ TABLE: dict[type, Callable[[Lowering, Any, Value, Kwargs], Value]] = {
     ChatPromptTemplate: _chat_prompt,
     PromptTemplate: _string_prompt,
     StrOutputParser: _str_parser,
+    JsonOutputParser: _json_parser,
+    CommaSeparatedListOutputParser: _comma_parser,
+    NumberedListOutputParser: _lines_parser,
+    MarkdownListOutputParser: _lines_parser,
+    RunnableRetry: _retry,
+    RunnableWithFallbacks: _fallbacks,
 }
+# The parsers' own patterns for RE2, whose digits and spaces are ASCII: where that matters, nothing is claimed.
+_LINES = {NumberedListOutputParser: r"\d+\.\s([^\n]+)", MarkdownListOutputParser: r"(?m)^\s*[-*]\s([^\n]+)$"}
 
 # What newer versions return from `model.bind`: a binding with other type annotations.
 _MODEL_BINDING = getattr(chat_models, "_ChatModelBinding", None)

@@ -11,18 +11,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.runnables import RunnableBranch, RunnableWithFallbacks
-from langchain_core.runnables.base import RunnableBindingBase, RunnableEachBase, RunnableParallel, RunnableSequence
+from langchain_core.runnables.base import RunnableBindingBase, RunnableEachBase, RunnableParallel
 from langchain_core.runnables.passthrough import RunnableAssign
 
 from semantic_parrot.adapters.answers import Answer
 from semantic_parrot.adapters.courier import COURIERS
 from semantic_parrot.adapters.langchain.frames import FRAME, Frame, continue_after, position_of
-from semantic_parrot.adapters.langchain.lower import LowerableModel, Lowering
-from semantic_parrot.adapters.langchain.values import Answered, lift
-from semantic_parrot.adapters.plan import Plan
+from semantic_parrot.adapters.langchain.lower import LowerableModel, Lowering, steps_of
+from semantic_parrot.adapters.langchain.values import Answered, Cut, lift
+from semantic_parrot.adapters.marks import Ref
+from semantic_parrot.adapters.plan import WORTH_SENDING, Plan
 from semantic_parrot.adapters.scope import SCOPE, Scope
 from semantic_parrot.adapters.stats import SiteLedger, SiteNames, Statistics
-from semantic_parrot.core.wire import IGNORED
+from semantic_parrot.core.wire import IGNORED, content_key
 
 
 class Planner:
@@ -37,8 +38,8 @@ class Planner:
     def new_scope(self, *, streaming: bool) -> Scope:
         return Scope(COURIERS.get(), self.ledger, self.statistics, streaming=streaming)
 
-    def lowering(self) -> Lowering:
-        return Lowering(Plan(), self.names.name)
+    def lowering(self, scope: Scope) -> Lowering:
+        return Lowering(Plan(), self.names.name, streaming=scope.streaming)
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
@@ -60,12 +61,41 @@ class Planner:
     ) -> None:
         """Plan the executions of `runnable` that are about to start inside `parent`, and what follows each of them."""
         with self.guarded():
-            low = self.lowering()
+            low = self.lowering(scope)
             for value, config in zip(inputs, configs, strict=True):
                 result = low.run(runnable, lift(value))
                 if parent is not None:
                     continue_after(low, parent, position_of(config), result)
             low.plan.covered[id(runnable)] -= len(inputs)  # these run now, under this plan
+            scope.cover(low.plan.covered)
+            scope.submit(low.plan)
+
+    def plan_calls(
+        self,
+        scope: Scope,
+        model: LowerableModel,
+        inputs: Sequence[Any],
+        configs: Sequence[Mapping[str, Any] | None],
+        kwargs: Mapping[str, Any],
+        frame: Frame | None,
+    ) -> None:
+        """Plan several calls of `model` that are about to start inside `frame`, and what follows each of them, without
+        those that are planned already."""
+        with self.guarded():
+            low = self.lowering(scope)
+            held = scope.held()
+            for value, config in zip(inputs, configs, strict=True):
+                position = position_of(config)
+                site = self.names.name(*((model, "batch") if frame is None else (frame.runnable, position)))
+                try:
+                    request = model.parrot_request(value, kwargs, low.plan, site)
+                except Cut:
+                    continue
+                key = content_key(request)
+                held[key] -= 1
+                if held[key] < 0:
+                    variable = low.plan.add(request, model.parrot_endpoint, site)
+                    continue_after(low, frame, position, Answered(Ref(variable)))
             scope.cover(low.plan.covered)
             scope.submit(low.plan)
 
@@ -81,12 +111,12 @@ class ModelSite:
 
     def replan(self, scope: Scope, request: Mapping[str, Any]) -> Answer | None:
         with self.planner.guarded():
-            low = self.planner.lowering()
+            low = self.planner.lowering(scope)
             site = self.planner.names.name(self.frame.runnable, self.position)
             body = {key: value for key, value in request.items() if key not in IGNORED}
             variable = low.plan.add(body, self.model.parrot_endpoint, site)
             if self.model.parrot_obstacle() is None and self.planner.ledger.reason(site) is None:
-                continue_after(low, self.frame, self.position, Answered(variable))
+                continue_after(low, self.frame, self.position, Answered(Ref(variable)))
                 answer = scope.submit(low.plan, reserved=variable)
                 if answer is not None:
                     scope.cover(low.plan.covered)
@@ -113,7 +143,6 @@ def contains_model(runnable: Any) -> bool:
 
 
 _CHILDREN: tuple[tuple[type, Callable[[Any], Sequence[Any]]], ...] = (
-    (RunnableSequence, lambda r: r.steps),
     (RunnableParallel, lambda r: tuple(r.steps__.values())),
     (RunnableAssign, lambda r: (r.mapper,)),
     (RunnableEachBase, lambda r: (r.bound,)),
@@ -133,6 +162,9 @@ def _find(runnable: Any, depth: int) -> bool:
 
 def children_of(runnable: Any) -> Sequence[Any]:
     """The runnables that `runnable` is composed of, where LangChain's own classes tell."""
+    steps = steps_of(runnable)
+    if steps is not None:
+        return steps
     for kind, children in _CHILDREN:
         if isinstance(runnable, kind):
             return children(runnable)
@@ -148,7 +180,7 @@ class Visit:
     """A composite runs: what its code finds in the context. `owned`: the scope that ends with it."""
 
     scope: Scope
-    frame: Frame
+    frame: Frame | None
     owned: bool
 
     @contextmanager
@@ -179,9 +211,7 @@ def enter(
     """
     if not contains_model(runnable) or not enabled():
         return None
-    scope = SCOPE.get()
-    if scope is not None and scope.closed:  # a task that outlived its outermost call
-        scope = None
+    scope = _running()
     parent = FRAME.get() if scope is not None else None
     if parent is not None and parent.runnable is runnable:  # `batch` that calls `invoke`
         return None
@@ -192,3 +222,29 @@ def enter(
     if inputs is not None and not kwargs and not contained:
         PLANNER.plan_entry(scope, runnable, inputs, configs, parent)
     return Visit(scope, Frame(runnable, parent, position), owned)
+
+
+def enter_calls(
+    model: LowerableModel,
+    inputs: Sequence[Any],
+    configs: Sequence[Mapping[str, Any] | None],
+    kwargs: Mapping[str, Any],
+) -> Visit | None:
+    """`model` is about to be called for each of `inputs`, one by one: one program for all. None if there is no use."""
+    if len(inputs) < WORTH_SENDING or not enabled() or model.parrot_obstacle() is not None:
+        return None
+    limit = (configs[0] or {}).get("max_concurrency")
+    if limit is not None and limit < len(inputs):
+        return None
+    scope = _running()
+    owned = scope is None
+    frame = None if owned else FRAME.get()
+    scope = scope or PLANNER.new_scope(streaming=False)
+    PLANNER.plan_calls(scope, model, inputs, configs, kwargs, frame)
+    return Visit(scope, frame, owned)
+
+
+def _running() -> Scope | None:
+    """The scope of the running code, unless its outermost call has returned before this task did."""
+    scope = SCOPE.get()
+    return None if scope is None or scope.closed else scope

@@ -6,7 +6,7 @@ value of a type that is not listed in `is_plain` is never formatted, compared or
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from langchain_core.messages import BaseMessage
@@ -28,9 +28,9 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The message that a planned call returns; `variable` is its text."""
+    """The message that a planned call returns; `ref` is its text."""
 
-    variable: str
+    ref: Ref
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,26 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Data:
+    """JSON that the server makes; of which type, is known only at run time."""
+
+    ref: Ref
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A list that the server makes. `member`: what kind of value each of its members is."""
+
+    ref: Ref
+    member: Callable[[Ref], Value]
+
+
+@dataclass(frozen=True, slots=True)
 class Fields:
-    """A dict."""
+    """A dict. `rest`: one whose keys are known only at run time, and which has every key that `values` lacks."""
 
     values: Mapping[object, Value]
+    rest: Ref | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +82,10 @@ class Unknown:
     """Known only when the app has run up to here."""
 
 
-Value = Known | Answered | Text | Fields | Items | Prompt | Unknown
+Value = Known | Answered | Text | Data | Listed | Fields | Items | Prompt | Unknown
 UNKNOWN = Unknown()
+#: Values that the server makes, and of which a prompt can be made.
+SYMBOLIC = (Answered, Text, Data, Listed)
 
 _ATOMS = (str, int, float, bool, type(None))
 _DEPTH = 8
@@ -116,7 +134,7 @@ def constant(value: Value) -> object:
             if not is_plain(real):
                 raise Cut(f"a {type(real).__name__} is used in a prompt")
             return real
-        case Fields(values):
+        case Fields(values, None):
             return {key: constant(item) for key, item in values.items()}
         case Items(values):
             return [constant(item) for item in values]
@@ -136,11 +154,18 @@ def joined(parts: Sequence[Part]) -> Text:
     return Text(tuple(merged))
 
 
+def text(ref: Ref) -> Text:
+    """The string `ref`."""
+    return Text((ref,))
+
+
 def string(value: Value) -> tuple[Part, ...]:
-    """The parts of a value that is a str. Raises Cut for any other type."""
+    """The parts of a value that is a str, or that anything but a str would be an error for. Raises Cut for others."""
     match value:
         case Text(parts):
             return parts
+        case Data(ref):
+            return (ref,)
         case Known(real) if type(real) is str:
             return (real,)
     raise Cut("it is not known to be a string")
@@ -151,7 +176,11 @@ def formatted(value: Value) -> tuple[Part, ...]:
     match value:
         case Text(parts):
             return parts
-        case Answered():
+        case Data(ref):
+            return (ref,)
+        case Listed(ref, member) if member is not Answered:
+            return (ref,)
+        case Answered() | Listed():
             raise Cut("a whole message is formatted into a text")
     real = constant(value)
     return (format(real, ""),)
@@ -160,21 +189,34 @@ def formatted(value: Value) -> tuple[Part, ...]:
 def text_of(value: Value) -> tuple[Part, ...]:
     """The parts of what StrOutputParser makes of a value."""
     match value:
-        case Answered(variable):
-            return (Ref(variable),)
-        case Text() | Known():
-            return string(value)
+        case Answered(ref):
+            return (ref,)
+        case Text():
+            return value.parts
+        case Known(real) if type(real) is str:
+            return (real,)
     raise Cut("it parses neither a message nor a string")
 
 
-def fields(value: Value) -> dict[object, Value]:
+def answer_text(value: Value) -> Ref:
+    """The text that a parser is given, where that is one answer and nothing else."""
+    match text_of(value):
+        case (Ref() as ref,):
+            return ref
+    raise Cut("it parses a text that is not one answer")
+
+
+def fields(value: Value) -> Fields:
     match value:
-        case Fields(values):
-            return dict(values)
+        case Fields():
+            return value
+        case Data(ref):
+            return Fields({}, ref)
     raise Cut("its input is not known to be a dict")
 
 
 def items(value: Value) -> tuple[Value, ...]:
+    """The members of a list of known length."""
     match value:
         case Items(values):
             return values
@@ -184,17 +226,33 @@ def items(value: Value) -> tuple[Value, ...]:
     raise Cut("the length of its input is known only at run time")
 
 
+def listed(value: Value) -> Listed | None:
+    """`value` as a list of unknown length, if it may be one."""
+    match value:
+        case Listed():
+            return value
+        case Data(ref):
+            return Listed(ref, Data)
+    return None
+
+
 def item(value: Value, key: object) -> Value:
     """`value[key]`."""
     found: Value
     match value:
         case Fields(values) if type(key) in _ATOMS and key in values:
             found = values[key]
+        case Fields(_, Ref() as rest) if type(key) is str:
+            found = Data(rest.then("get", path=(key,)))
+        case Data(ref) if type(key) in (str, int):
+            found = Data(ref.then("get", path=(key,)))
+        case Listed(ref, member) if type(key) is int:
+            found = member(ref.then("get", path=(key,)))
         case Items() | Known() if type(key) is int:
-            listed = items(value)
-            if not -len(listed) <= key < len(listed):
+            known = items(value)
+            if not -len(known) <= key < len(known):
                 raise Cut(f"there is no item {key}")
-            found = listed[key]
+            found = known[key]
         case _:
             raise Cut(f"there is no item {key!r} in what is known of its input")
     if isinstance(found, Unknown):

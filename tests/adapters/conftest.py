@@ -15,6 +15,7 @@ if any(find_spec(name) is None for name in ("langchain_openai", "fastapi")):
     collect_ignore_glob = ["test_*.py"]
 else:
     from hostile import HostileServer
+    from lc_shapes import formatted_answer
     from live import LocalServer
     from scripted import ScriptedEngine
 
@@ -38,7 +39,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[LocalServer]:
-    with LocalServer(Runtime([ScriptedEngine()], disable={"single-flight"})) as running:
+    with LocalServer(Runtime([ScriptedEngine(answers=formatted_answer)], disable={"single-flight"})) as running:
         yield running
 
 

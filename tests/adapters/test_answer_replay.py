@@ -17,7 +17,7 @@ KEY = "k" * 64
 
 
 def answer():
-    found = Answer(PlannedCall("text0", {}, Endpoint("http://x/v1"), None), None)
+    found = Answer("c", PlannedCall("text0", {}, Endpoint("http://x/v1"), None), None)
     found.confirm(KEY)
     return found
 
@@ -91,7 +91,7 @@ def test_a_failure_in_the_middle_is_an_error_block():
 
 @pytest.mark.parametrize("first", ["w" * 64, None])
 def test_another_key_is_never_an_answer(first):
-    source = Answer(PlannedCall("text0", {}, Endpoint("http://x/v1"), None), first)
+    source = Answer("c", PlannedCall("text0", {}, Endpoint("http://x/v1"), None), first)
     source.confirm(KEY)
     source.settle(Finished("z" * 64, {}))
     assert isinstance(source.outcome, Lost)

@@ -7,7 +7,7 @@ from operator import itemgetter
 
 import pytest
 from langchain_core.messages import AIMessage
-from langchain_core.output_parsers import JsonOutputParser, StrOutputParser
+from langchain_core.output_parsers import JsonOutputParser, StrOutputParser, XMLOutputParser
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder, PromptTemplate
 from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 from lc_shapes import P, S, step
@@ -68,7 +68,7 @@ def test_marks_round_trip_and_leave_other_text_alone():
     marks, others = Marks("a" * 32), Marks("b" * 32)
     parts = ("x ", Ref("text0"), Ref("text1"), " \ue000y\ue001")
     assert marks.read(marks.write(parts)) == parts
-    assert marks.templates(others.write(parts)) == others.write(parts)
+    assert marks.templates(others.write(parts), never) == others.write(parts)
 
 
 # Cuts.
@@ -90,11 +90,15 @@ def never(*_):
     [
         (P("B {y!r}"), "x", "formatted with"),
         (P("B {y:>9}"), "x", "formatted with"),
-        (ChatPromptTemplate.from_template("B {{ y }}", template_format="mustache"), "x", "mustache"),
+        (ChatPromptTemplate.from_template("{{#y}}B{{/y}}", template_format="mustache"), "x", "mustache"),
+        (ChatPromptTemplate.from_template("{{y}} {{{y}}}", template_format="mustache"), "x", "both escaped and"),
+        (ChatPromptTemplate.from_template("{{y.z}}", template_format="mustache"), "x", "more with 'y'"),
+        (ChatPromptTemplate.from_template("{{ y }}", template_format="jinja2"), "x", "jinja2"),
         (PromptTemplate.from_template("B {y} {n}", partial_variables={"n": never}), "x", "a function"),
         (ChatPromptTemplate.from_messages([MessagesPlaceholder("y")]), "x", "only the run"),
         (RunnablePassthrough(never), "x", "function of the app"),
-        (JsonOutputParser(), "x", "JsonOutputParser is not lowered"),
+        (JsonOutputParser(diff=True), "x", "patches"),
+        (XMLOutputParser(), "x", "XMLOutputParser is not lowered"),
         (RunnableLambda(partial(never)), "x", "code of the app"),
         (RunnableLambda(never), "x", "code of the app"),
         (step("S {d}", LLM).map(), "x", "length"),
@@ -146,7 +150,7 @@ VALUE = Fields({"a": Text(("<", Ref("text0"), ">")), "b": Known("b"), "n": Known
     ],
 )
 def test_simple_functions_are_read(function, result):
-    assert lambdas.apply(function, VALUE) == result
+    assert lambdas.apply(function, VALUE, never) == result
 
 
 @pytest.mark.parametrize(
@@ -171,13 +175,13 @@ def test_simple_functions_are_read(function, result):
 )
 def test_other_functions_are_cut(function):
     with pytest.raises(Cut):
-        lambdas.apply(function, VALUE)
+        lambdas.apply(function, VALUE, never)
 
 
 def test_a_message_is_read_by_its_content_only():
-    assert lambdas.apply(lambda m: m.content, Answered("text0")) == Text((Ref("text0"),))
+    assert lambdas.apply(lambda m: m.content, Answered(Ref("text0")), never) == Text((Ref("text0"),))
     with pytest.raises(Cut):
-        lambdas.apply(lambda m: m.id, Answered("text0"))
+        lambdas.apply(lambda m: m.id, Answered(Ref("text0")), never)
 
 
 def test_lifting():

@@ -28,8 +28,9 @@ def answer(request: ModelRequest) -> str:
 
 
 class ScriptedEngine:
-    """`gate`: if given, each answer waits for it between its first word and its second. `fail`: the error to raise
-    for a request, or None. `seen` lists the requests in the order they came; `running` and `most` count them."""
+    """`answers`: the text for a request. `gate`: if given, each answer waits for it between its first word and its
+    second. `fail`: the error to raise for a request, or None. `seen` lists the requests in the order they came;
+    `running` and `most` count them."""
 
     def __init__(
         self,
@@ -39,6 +40,7 @@ class ScriptedEngine:
         window: int = 64,
         gate: asyncio.Event | None = None,
         fail: Callable[[ModelRequest], ParrotError | None] = lambda _: None,
+        answers: Callable[[ModelRequest], str] = answer,
     ) -> None:
         self.name = name
         self.abilities: frozenset[Ability] = frozenset(("prefill-ahead",))
@@ -51,6 +53,7 @@ class ScriptedEngine:
         self.running = self.most = self.cancelled = 0
         self._gate = gate
         self._fail = fail
+        self._answers = answers
         self._changed = asyncio.Event()
 
     async def start(self) -> None:
@@ -91,7 +94,7 @@ class ScriptedEngine:
             error = self._fail(request)
             if error is not None:
                 raise error
-            text = answer(request)
+            text = self._answers(request)
             words = text.split(" ")
             prompt = len(text_of(request).split())
             if request.sampling.max_tokens is not None:

@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from typing import Any
 
+from lc_shapes import formatted_answer
 from live import LocalServer
 from scripted import ScriptedEngine
 
@@ -18,7 +19,7 @@ class HostileServer(LocalServer):
     `hang_up`, a stream also breaks off before an event with that chance. `faults` counts what was done."""
 
     def __init__(self, seed: int = 0, hang_up: float = 0.0) -> None:
-        super().__init__(Runtime([ScriptedEngine()], disable={"single-flight"}))
+        super().__init__(Runtime([ScriptedEngine(answers=formatted_answer)], disable={"single-flight"}))
         self.hang_up = hang_up
         self.random = random.Random(seed)
         self.faults: Counter[str] = Counter()

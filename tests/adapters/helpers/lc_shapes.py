@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import re
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
-from langchain_core.messages import AIMessage, HumanMessage
-from langchain_core.output_parsers import StrOutputParser
+from langchain_core.chat_history import BaseChatMessageHistory
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.output_parsers import (
+    CommaSeparatedListOutputParser,
+    JsonOutputParser,
+    NumberedListOutputParser,
+    PydanticOutputParser,
+    StrOutputParser,
+)
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder, PromptTemplate
 from langchain_core.runnables import (
     Runnable,
@@ -18,6 +28,9 @@ from langchain_core.runnables import (
     RunnablePassthrough,
     RunnableSequence,
 )
+from langchain_core.runnables.history import RunnableWithMessageHistory
+from pydantic import BaseModel
+from scripted import answer, text_of
 
 P = ChatPromptTemplate.from_template
 S = StrOutputParser
@@ -25,12 +38,15 @@ S = StrOutputParser
 
 @dataclass(frozen=True)
 class Shape:
-    """`trips`: (eager, lowered) round trips of one `invoke`."""
+    """`trips`: (eager, lowered) round trips of one `invoke`; `streamed`: of one `stream`, where that differs.
+    `streams`: whether LangChain itself can."""
 
     name: str
     build: Callable[[Any], Runnable[Any, Any]]
     input: Any
     trips: tuple[int, int]
+    streamed: tuple[int, int] | None = None
+    streams: bool = True
 
 
 def split(x: dict[str, str]) -> list[dict[str, str]]:
@@ -51,8 +67,67 @@ def retrieve(x: dict[str, str]) -> str:
     return "\n".join(found)
 
 
+def formatted_answer(request: Any) -> str:
+    """What the request asks for by a tag in its text, made of words that no other prompt gets."""
+    words = answer(request)
+    tag = re.search(r"\[(\w+) ?(.*?)\]", text_of(request))
+    if tag is None:
+        return words
+    found = FORMATS[tag[1]](words, tag[2].split())
+    return str(found)
+
+
+FORMATS: dict[str, Callable[[str, list[str]], str]] = {
+    "json": lambda words, keys: json.dumps({key: f"{key} {words}" for key in keys}),
+    "jsons": lambda words, keys: (
+        "```json\n" + json.dumps([{key: f"{key} {words} {n}"} for n, key in enumerate(keys)]) + "\n```"
+    ),
+    "bad": lambda words, _: f"no {words}",
+    "list": lambda words, _: words.replace(" ", ", "),
+    "numbers": lambda words, _: "\n".join(f"{n}. {word}" for n, word in enumerate(words.split(), 1)),
+    "html": lambda words, _: f'<b>{words}</b> & "so"',
+}
+
+
+class Earlier(BaseChatMessageHistory):
+    """What was said before; what is said now is not kept, so that runs do not change each other's."""
+
+    def __init__(self, session_id: str) -> None:
+        self.messages: list[BaseMessage] = [HumanMessage("earlier"), AIMessage(session_id)]
+
+    def add_messages(self, messages: Sequence[BaseMessage]) -> None:
+        assert [message.type for message in messages] == ["human", "ai"]
+
+    def clear(self) -> None:
+        raise NotImplementedError
+
+
+class Pair(BaseModel):
+    a: str
+    b: str
+
+
+def pair(found: Pair) -> dict[str, str]:
+    given = {"a": found.a}
+    return given
+
+
 def step(text: str, model: Any) -> Runnable[Any, Any]:
     return P(text) | model | S()
+
+
+def remembered(model: Any) -> Runnable[Any, Any]:
+    chain = (
+        ChatPromptTemplate.from_messages([MessagesPlaceholder("h"), ("human", "{q}")])
+        | model
+        | S()
+        | P("T {y}")
+        | model
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated in the newest version
+        found = RunnableWithMessageHistory(chain, Earlier, input_messages_key="q", history_messages_key="h")
+    return found.with_config(configurable={"session_id": "s"})
 
 
 PROMISED = (
@@ -104,6 +179,59 @@ PROMISED = (
         lambda m: RunnablePassthrough.assign(ctx=retrieve) | step("C {ctx} Q {q}", m) | step("refine {y}", m),
         {"q": "z"},
         (2, 1),
+    ),
+    Shape("retry", lambda m: step("A {x}", m).with_retry() | step("B {y}", m) | step("C {y}", m), {"x": "1"}, (3, 1)),
+    Shape(
+        "fallbacks",
+        lambda m: step("A {x}", m).with_fallbacks([step("F {x}", m)]) | P("B {y}") | m.with_retry() | S(),
+        {"x": "1"},
+        (2, 1),
+    ),
+    Shape(
+        "mustache",
+        lambda m: (
+            step("[html] {x}", m)
+            | ChatPromptTemplate.from_template("B <{{y}}> {{!no}}", template_format="mustache")
+            | m
+        ),
+        {"x": "1"},
+        (2, 1),
+    ),
+)
+
+# Promised too, of models that answer in a format.
+FORMATTED = (
+    Shape(
+        "json",
+        lambda m: P("[json a b] {x}") | m | JsonOutputParser() | step("use {a} and {b}", m),
+        {"x": "1"},
+        (2, 1),
+    ),
+    Shape(
+        "json-assign",
+        lambda m: (
+            P("[json a b] {x}")
+            | m
+            | JsonOutputParser()
+            | RunnablePassthrough.assign(c=step("C {a}", m))
+            | step("D {b} {c}", m)
+        ),
+        {"x": "1"},
+        (3, 1),
+        streamed=(3, 3),
+    ),
+    Shape(
+        "list-map",
+        lambda m: (
+            P("[list] {x}")
+            | m
+            | CommaSeparatedListOutputParser()
+            | (step("E {i}", m) | step("E2 {i}", m)).map()
+            | (lambda xs: {"y": "\n".join(xs)})
+            | step("R {y}", m)
+        ),
+        {"x": "1"},
+        (8, 1),
     ),
 )
 
@@ -172,10 +300,108 @@ CORRECT = (
         (3, 3),
     ),
     Shape(
-        "mustache",
-        lambda m: step("A {x}", m) | ChatPromptTemplate.from_template("B {{y}}", template_format="mustache") | m,
+        "jinja2",
+        lambda m: step("A {x}", m) | ChatPromptTemplate.from_template("B {{ y }}", template_format="jinja2") | m,
         {"x": "1"},
         (2, 2),
+    ),
+    Shape(
+        "mustache-verbatim",
+        lambda m: (
+            step("[html] {x}", m)
+            | (lambda y: {"y": "<" + y + ">", "z": "<z>"})
+            | ChatPromptTemplate.from_template("B {{{y}}} {{z}}", template_format="mustache")
+            | m
+        ),
+        {"x": "1"},
+        (2, 1),
+    ),
+    Shape("json-one", lambda m: P("[json a b] {x}") | m | JsonOutputParser() | step("{a}", m), {"x": "1"}, (2, 1)),
+    Shape(
+        "json-list", lambda m: P("[jsons a] {x}") | m | JsonOutputParser() | step("{a}", m), {"x": "1"}, (2, 1), (2, 2)
+    ),
+    Shape(
+        "json-whole",
+        lambda m: {"j": P("[json a b] {x}") | m | JsonOutputParser()} | step("use {j}", m),
+        {"x": "1"},
+        (2, 1),
+        streamed=(2, 2),
+    ),
+    Shape(
+        "json-item",
+        lambda m: (
+            P("[json a b] {x}")
+            | m
+            | JsonOutputParser()
+            | {"a": itemgetter("a"), "b": lambda d: f"<{d['b']}>"}
+            | step("{b} {a}", m)
+        ),
+        {"x": "1"},
+        (2, 1),
+    ),
+    Shape(
+        "json-map",
+        lambda m: (
+            P("[jsons a a] {x}")
+            | m
+            | JsonOutputParser()
+            | (P("E {a}") | m).map()
+            | (lambda ms: {"y": "; ".join(f"- {m.content}" for m in ms)})
+            | step("R {y}", m)
+        ),
+        {"x": "1"},
+        (4, 1),
+        streams=False,
+    ),
+    Shape(
+        "list",
+        lambda m: {"l": P("[list] {x}") | m | CommaSeparatedListOutputParser()} | step("use {l}", m),
+        {"x": "1"},
+        (2, 1),
+    ),
+    Shape(
+        "numbers",
+        lambda m: (
+            P("[numbers] {x}") | m | NumberedListOutputParser() | step("E {i}", m).map() | (lambda xs: xs[-1]) | m
+        ),
+        {"x": "1"},
+        (5, 1),
+    ),
+    Shape(
+        "opaque-map",
+        lambda m: (
+            P("[list] {x}")
+            | m
+            | CommaSeparatedListOutputParser()
+            | (step("E {i}", m) | shout | step("E2 {y}", m)).map()
+            | (lambda xs: {"y": "\n".join(xs)})
+            | step("R {y}", m)
+        ),
+        {"x": "1"},
+        (8, 5),
+    ),
+    Shape(
+        "pydantic",
+        lambda m: (
+            P("[json a b] {x}")
+            | m
+            | PydanticOutputParser(pydantic_object=Pair)
+            | pair
+            | step("use {a}", m)
+            | step("C {y}", m)
+        ),
+        {"x": "1"},
+        (3, 2),
+    ),
+    Shape("history", remembered, {"q": "?"}, (2, 1)),
+    Shape(
+        "classify",
+        lambda m: (
+            {"k": step("classify {x}", m), "x": itemgetter("x")}
+            | RunnableBranch((lambda d: "w" in d["k"], step("A {x}", m) | step("A2 {y}", m)), step("Z {x}", m))
+        ),
+        {"x": "1"},
+        (3, 2),
     ),
     Shape(
         "branch",
@@ -184,7 +410,7 @@ CORRECT = (
             | step("B {y}", m)
         ),
         {"x": "1"},
-        (3, 2),
+        (3, 1),
     ),
     Shape(
         "inner-chain",
@@ -208,7 +434,6 @@ CORRECT = (
         {"x": "1"},
         (3, 2),
     ),
-    Shape("retried", lambda m: step("A {x}", m).with_retry() | step("B {y}", m) | step("C {y}", m), {"x": "1"}, (3, 2)),
     Shape(
         "parallel-root",
         lambda m: RunnableParallel(a=step("A {x}", m), b=step("B {x}", m), c=step("C {x}", m) | step("D {y}", m)),
