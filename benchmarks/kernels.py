@@ -21,7 +21,8 @@ from typing import Any
 import torch
 
 from about import about
-from semantic_parrot.kernels import torch_attention, torch_tree
+from semantic_parrot.kernels import torch_attention
+from semantic_parrot.kernels.dispatch import paged_attention
 from semantic_parrot.kernels.paging import Segment
 
 BLOCK = 16
@@ -59,7 +60,7 @@ def measure(rows: int, prefix: int, kv_heads: int, group: int, dim: int, rate: f
         plan = planner(segments, rows, BLOCK, CPU)
         return lambda: plan.attend(query, *new, *caches, scale=dim**-0.5, window=None)
 
-    plain, tree = attend(torch_attention.plan), attend(torch_tree.plan)
+    plain, tree = attend(torch_attention.plan), attend(paged_attention("torch", CPU, deterministic=False))
     error = (plain() - tree()).abs().max().item()
     unshared, once = seconds(repeats, plain, tree)
     flops = 4 * rows * (prefix + OWN) * kv_heads * group * dim

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -31,6 +31,7 @@ class EngineSection(Value):
     deterministic: bool | None = None
     kv_tokens: Annotated[int, Field(ge=1)] | None = None
     prefix_cache: bool | None = None
+    kernels: Literal["auto", "torch", "triton"] | None = None
 
 
 class SchedulingSection(Value):

@@ -1,14 +1,87 @@
-"""Which kernel serves which device: one table."""
+"""Which kernel attends: one table by kernels, device and mode, and what one does not take goes to torch, by name."""
 
 from __future__ import annotations
 
-from semantic_parrot.kernels import deterministic_attention, torch_attention, torch_tree
-from semantic_parrot.kernels.paging import Planner
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import torch
+from torch import Tensor
+
+from semantic_parrot.kernels import deterministic_attention, torch_attention, torch_tree, worth
+from semantic_parrot.kernels.paging import Plan, Planner, Segment
+
+logger = logging.getLogger(__name__)
 
 
-def paged_attention(device: str, *, deterministic: bool) -> Planner:
-    """The planner of paged attention on a torch device type ("cpu", "cuda" …)."""
+def paged_attention(kernels: str, device: torch.device, *, deterministic: bool) -> Planner:
+    """The planner of paged attention with `kernels`, "torch" or "triton", on a device. For "triton",
+    `triton_setup.prepare` comes first."""
     # The references run anywhere; a device without a kernel of its own gets them.
     reference = deterministic_attention.plan if deterministic else torch_attention.plan
-    table: dict[tuple[str, bool], Planner] = {("cpu", False): torch_tree.plan}
-    return table.get((device, deterministic), reference)
+    table: dict[tuple[str, str, bool], Callable[[], Planner]] = {
+        ("torch", "cpu", False): lambda: partial(torch_tree.plan, worth=worth.read("torch", "cpu")),
+        ("triton", device.type, False): lambda: _triton(device, reference, deterministic=False),
+        ("triton", device.type, True): lambda: _triton(device, reference, deterministic=True),
+    }
+    return table.get((kernels, device.type, deterministic), lambda: reference)()
+
+
+def device_name(device: torch.device) -> str:
+    """By which name `worth.json` knows a device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _triton(device: torch.device, reference: Planner, *, deterministic: bool) -> Planner:
+    from semantic_parrot.kernels import triton_attention
+
+    how = triton_attention.DETERMINISTIC
+    if not deterministic:
+        how = triton_attention.How(worth=worth.read("triton", device_name(device)))
+    said: set[str] = set()
+
+    def planner(segments: Sequence[Segment], rows: int, block_size: int, device: torch.device) -> Plan:
+        plan = triton_attention.plan(segments, rows, block_size, device, how=how)
+        return Guarded(plan, lambda: reference(segments, rows, block_size, device), said)
+
+    return planner
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """`plan` for the layers that it takes, and what `other` gives for those that it does not; `said`: the reasons that
+    the log has been told."""
+
+    plan: Plan
+    other: Callable[[], Plan]
+    said: set[str]
+
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_cache: Tensor,
+        value_cache: Tensor,
+        *,
+        scale: float,
+        window: int | None,
+        softcap: float | None = None,
+        sinks: Tensor | None = None,
+    ) -> Tensor:
+        from semantic_parrot.kernels.triton_attention import refuses
+
+        why = refuses(query.shape[1], key.shape[1], query.shape[3], key_cache.dtype, window)
+        if why is not None and why not in self.said:
+            self.said.add(why)
+            logger.warning("the Triton kernels of attention do not take %s: torch computes it", why)
+        plan = self.plan if why is None else self._other
+        return plan.attend(
+            query, key, value, key_cache, value_cache, scale=scale, window=window, softcap=softcap, sinks=sinks
+        )
+
+    @cached_property
+    def _other(self) -> Plan:
+        return self.other()

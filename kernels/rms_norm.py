@@ -2,7 +2,7 @@
 
     s = x + residual,   out = weight * s / sqrt(mean(s^2) + eps)
 
-One program a row, so a row's bits don't depend on how many there are.
+A program has as many rows as its width allows, whatever the number of rows: so a row's bits don't depend on it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 from semantic_parrot.kernels.triton_setup import refused_dtype
 
 WIDEST = 1 << 15
+_TILE = 1 << 12  # numbers to a program, if a row has no more
 
 
 def refuses(x: Tensor) -> str | None:
@@ -35,8 +36,11 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, residual: Tensor | None = No
     if rows:
         other = x if residual is None else residual.contiguous()
         block = triton.next_power_of_2(dim)
-        warps = min(max(block // 512, 1), 16)
-        _kernel[(rows,)](x, other, weight, out, total, dim, eps, residual is not None, block, num_warps=warps)
+        each = max(_TILE // block, 1)
+        grid, warps = (triton.cdiv(rows, each),), min(max(block // 512, 4), 16)
+        _kernel[grid](
+            x, other, weight, out, total, rows, dim, eps, residual is not None, each, block, num_warps=warps
+        )  # fmt: skip
     return out, total
 
 
@@ -49,26 +53,18 @@ def reference(x: Tensor, weight: Tensor, eps: float, residual: Tensor | None = N
 
 @triton.jit
 def _kernel(
-    x,
-    residual,
-    weight,
-    out,
-    total,
-    dim,
-    eps,
-    adds: tl.constexpr,
-    block: tl.constexpr,
+    x, residual, weight, out, total, rows, dim, eps, adds: tl.constexpr, each: tl.constexpr, block: tl.constexpr
 ):
-    at = tl.arange(0, block)
-    inside = at < dim
-    row = tl.program_id(0).to(tl.int64) * dim + at
-    s = tl.load(x + row, mask=inside, other=0.0).to(tl.float32)
+    row, at = tl.program_id(0) * each + tl.arange(0, each), tl.arange(0, block)
+    inside = (row < rows)[:, None] & (at < dim)[None, :]
+    place = row[:, None].to(tl.int64) * dim + at[None, :]
+    s = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
     if adds:
-        s += tl.load(residual + row, mask=inside, other=0.0).to(tl.float32)
+        s += tl.load(residual + place, mask=inside, other=0.0).to(tl.float32)
         rounded = s.to(total.dtype.element_ty)
-        tl.store(total + row, rounded, mask=inside)
+        tl.store(total + place, rounded, mask=inside)
         s = rounded.to(tl.float32)
-    mean = tl.sum(s * s, 0) / dim
-    normal = (s * (1.0 / tl.sqrt(mean + eps))).to(out.dtype.element_ty)
-    scale = tl.load(weight + at, mask=inside, other=0.0).to(tl.float32)
-    tl.store(out + row, (normal.to(tl.float32) * scale).to(out.dtype.element_ty), mask=inside)
+    mean = tl.sum(s * s, 1) / dim
+    normal = (s * (1.0 / tl.sqrt(mean + eps))[:, None]).to(out.dtype.element_ty)
+    scale = tl.load(weight + at, mask=at < dim, other=0.0).to(tl.float32)[None, :]
+    tl.store(out + place, (normal.to(tl.float32) * scale).to(out.dtype.element_ty), mask=inside)

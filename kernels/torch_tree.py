@@ -10,7 +10,7 @@ suffixes go together, padded. Where nothing is shared, and where the formula has
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,17 +23,21 @@ from semantic_parrot.kernels.padded import Group, by_length, group
 from semantic_parrot.kernels.paging import Gather, Plan, Segment
 from semantic_parrot.kernels.torch_attention import TorchPlan
 
-#: Reads of a token that a segment of its own has to save. Below 1,000 it is slower than reading for each row, above
-#: 1,800 it is faster (`benchmarks/kernels.py`).
-WORTH = 1536
-
 # SDPA's own kernel on a CPU; called by name because it tells l_p as well.
 _attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
-def plan(segments: Sequence[Segment], rows: int, block_size: int, device: torch.device) -> Plan:
+def plan(
+    segments: Sequence[Segment],
+    rows: int,
+    block_size: int,
+    device: torch.device,
+    *,
+    worth: Callable[[int, int], bool],
+) -> Plan:
+    """`worth`: (rows, tokens) → whether reading so many tokens once for so many rows is worth a segment of its own."""
     decodes = [s for s in segments if s.rows == 1]
-    trees = forest(decodes, block_size, lambda n, blocks: (n - 1) * blocks * block_size >= WORTH)
+    trees = forest(decodes, block_size, lambda n, blocks: worth(n, blocks * block_size))
     if not trees.shared:
         return torch_attention.plan(segments, rows, block_size, device)
     return TreePlan(tuple(segments), trees, rows, block_size, device)

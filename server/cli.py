@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+Kernels = Literal["auto", "torch", "triton"]
 
 app = typer.Typer(name="parrot", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -27,6 +29,9 @@ def serve(
     ] = None,
     kv_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of KV cache in each engine.")] = None,
     prefix_cache: Annotated[bool | None, typer.Option(help="Share the KV of common prefixes; yes.")] = None,
+    kernels: Annotated[
+        Kernels | None, typer.Option(help="Torch's, or Triton's (on a CPU interpreted, for tests); auto.")
+    ] = None,
     single_flight: Annotated[bool | None, typer.Option(help="Run identical greedy calls once; yes.")] = None,
     disable: Annotated[list[str] | None, typer.Option(help="An optimisation to do without; may be repeated.")] = None,
     enable: Annotated[
@@ -57,6 +62,7 @@ def serve(
         "deterministic": deterministic,
         "kv_tokens": kv_tokens,
         "prefix_cache": prefix_cache,
+        "kernels": kernels,
         "tpot": None if tpot is None else tpot / 1e3,
         "dev": dev,
         "announce": announce,

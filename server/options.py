@@ -12,8 +12,8 @@ from semantic_parrot.core.usage import Price
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """`model` None: the built-in demo model. `kv_tokens` None: the engine's choice. `disable`, `enable`, `tpot` and
-    `prices` are the Runtime's."""
+    """`model` None: the built-in demo model. `kv_tokens` None: the engine's choice. `kernels`: the
+    NativeEngine's. `disable`, `enable`, `tpot` and `prices` are the Runtime's."""
 
     model: str | None = None
     host: str = "127.0.0.1"
@@ -22,6 +22,7 @@ class ServeOptions:
     deterministic: bool = False
     kv_tokens: int | None = None
     prefix_cache: bool = True
+    kernels: str = "auto"
     disable: frozenset[str] = frozenset()
     enable: frozenset[str] = frozenset()
     tpot: float | None = None

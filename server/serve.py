@@ -58,6 +58,7 @@ def native_engines(options: ServeOptions) -> list[Engine]:
             threads=max(1, (cores - 1) // options.engines),
             kv_tokens=options.kv_tokens,
             prefix_cache=options.prefix_cache,
+            kernels=options.kernels,
         )
         for i in range(options.engines)
     ]

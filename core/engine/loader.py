@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from semantic_parrot.core.engine import attention
+from semantic_parrot.core.engine import attention, backend
 from semantic_parrot.core.engine.checkpoint import read_config, read_weights
 from semantic_parrot.core.engine.families import TESTED
 from semantic_parrot.core.engine.grammar import Grammars, grammar_tokenizer
@@ -40,6 +40,7 @@ def load(options: Options) -> tuple[EngineLoop, int]:
     """The engine for a model directory, and its context in tokens. Raises ModelLoadError with one line."""
     path = Path(options.model_dir)
     device = torch.device(_device(options.device))
+    kernels = backend.choose(options.kernels, device)
     with _quiet(), _refusing(path):
         config, tokenizer = _describe(path)
         weights = getattr(torch, read_weights(path))
@@ -49,7 +50,8 @@ def load(options: Options) -> tuple[EngineLoop, int]:
         _fits(path, tokenizer, model)
         layers = probe(model, _long_after(config))
         _judge(model, config, options)
-    if device.type == "cpu" and not options.deterministic and config.model_type in TESTED:
+        backend.apply(kernels, model, deterministic=options.deterministic)
+    if kernels == "torch" and device.type == "cpu" and not options.deterministic and config.model_type in TESTED:
         pack(model)
     shapes = [layers[index] for index in sorted(layers)]
     # Keys and values in fp32 on a CPU: its attention kernels are slow in anything less.
@@ -70,7 +72,7 @@ def load(options: Options) -> tuple[EngineLoop, int]:
     planner = Planner(pool, tree, budget=options.chunk, max_batch=options.max_batch, long_after=long_after)
     cache = PagedCache.allocate(shapes, blocks, kept, device)
     order = {layer: n for n, layer in enumerate(sorted(layers))}
-    runner = Runner(model, cache, order, deterministic=options.deterministic, long_after=long_after)
+    runner = Runner(model, cache, order, deterministic=options.deterministic, long_after=long_after, kernels=kernels)
     eos = _eos(model, tokenizer)
     text, size = TextModel(tokenizer), int(config.vocab_size)
     grammars = Grammars(partial(grammar_tokenizer, tokenizer, size, min(eos, default=None)))

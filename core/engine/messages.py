@@ -30,6 +30,7 @@ class Options:
     prefix_cache: bool = True
     dtype: str = "auto"
     device: str = "auto"
+    kernels: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)

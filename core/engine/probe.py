@@ -48,7 +48,7 @@ def probe(model: Any, long_after: int | None) -> dict[int, LayerShape]:
     segments = [Segment(sum(lengths[:n]), length, length, blocks[n]) for n, length in enumerate(lengths)]
     shapes = [noted.shapes[layer] for layer in sorted(noted.shapes)]
     cache = PagedCache.allocate(shapes, 4, torch.float32 if device.type == "cpu" else model.dtype, device)
-    planner = paged_attention(device.type, deterministic=False)
+    planner = paged_attention("torch", device, deterministic=False)
     plan = planner(segments, sum(lengths), BLOCK_SIZE, device)
     ours = forward(Step(plan, cache, {layer: n for n, layer in enumerate(sorted(noted.shapes))}))
 

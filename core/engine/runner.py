@@ -21,7 +21,14 @@ class Runner:
     """`layers`: from the model's layer index to the cache's. `long_after` as in the planner."""
 
     def __init__(
-        self, model: Any, cache: PagedCache, layers: dict[int, int], *, deterministic: bool, long_after: int | None
+        self,
+        model: Any,
+        cache: PagedCache,
+        layers: dict[int, int],
+        *,
+        deterministic: bool,
+        long_after: int | None,
+        kernels: str = "torch",
     ) -> None:
         self._model = model
         self._cache = cache
@@ -29,7 +36,7 @@ class Runner:
         self._deterministic = deterministic
         self._long_after = long_after
         self._device = cache.keys[0].device
-        self._plan = paged_attention(self._device.type, deterministic=deterministic)
+        self._plan = paged_attention(kernels, self._device, deterministic=deterministic)
 
     def prepare(self, batch: Batch) -> None:
         """What comes before `run`, once, however often that is tried."""

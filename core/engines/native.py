@@ -61,7 +61,8 @@ class NativeEngine:
     `names`: what requests may call the model. `deterministic`: logits that do not depend on what else is in the
     batch. `threads`: of the child's torch (default: all cores but one). `kv_tokens`: size of the KV cache (default:
     by free memory). `max_batch`: sequences that decode together; also the window. `chunk`: tokens a step. `dtype`:
-    "auto" or a torch dtype's name. `device`: "auto", "cpu", "cuda".
+    "auto" or a torch dtype's name. `device`: "auto", "cpu", "cuda". `kernels`: "torch", "triton" (on a CPU interpreted,
+    for tests: slow), "auto": Triton on a GPU, torch on a CPU.
 
     Owned by the event loop. A crash of the process ends what is in flight with EngineFailed; the handle is unhealthy,
     and refuses with EngineFailed, until a new process has loaded the model.
@@ -81,6 +82,7 @@ class NativeEngine:
         prefix_cache: bool = True,
         dtype: str = "auto",
         device: str = "auto",
+        kernels: str = "auto",
     ) -> None:
         self.name = name
         self.abilities: frozenset[Ability] = frozenset(
@@ -97,6 +99,7 @@ class NativeEngine:
             prefix_cache=prefix_cache,
             dtype=dtype,
             device=device,
+            kernels=kernels,
         )
         self._names = tuple(names)
         self._model: ModelInfo | None = None

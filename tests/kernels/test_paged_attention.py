@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from semantic_parrot.kernels import deterministic_attention, torch_attention, torch_tree
-from semantic_parrot.kernels.dispatch import paged_attention
+from semantic_parrot.kernels import deterministic_attention, torch_attention
 from semantic_parrot.kernels.paging import Segment
 
 CPU = torch.device("cpu")
@@ -112,9 +111,3 @@ def test_deterministic_bits_do_not_depend_on_company(heads, kv_heads, dim, windo
             alone.query = whole.query[:, :, end - rows : end]
             got = alone.run(deterministic_attention.plan, window, **given)
             assert torch.equal(got, together[:, end - rows : end])
-
-
-def test_dispatch_reaches_each_kernel():
-    assert paged_attention("cpu", deterministic=True) is deterministic_attention.plan
-    assert paged_attention("cpu", deterministic=False) is torch_tree.plan
-    assert paged_attention("cuda", deterministic=False) is torch_attention.plan

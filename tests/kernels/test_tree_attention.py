@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semantic_parrot.kernels import torch_attention, torch_tree
+from semantic_parrot.kernels.dispatch import paged_attention
 from semantic_parrot.kernels.forest import forest
 from semantic_parrot.kernels.paging import Segment
 
@@ -89,6 +90,9 @@ def test_a_fan_out_of_documents_is_two_levels():
     ]
 
 
+tree_plan = paged_attention("torch", CPU, deterministic=False)
+
+
 def run(planner, segments: list[Segment], *, heads: int, kv_heads: int, dim: int, pad: int, **how):
     g = torch.Generator().manual_seed(heads)
     rows = sum(s.rows for s in segments) + pad
@@ -130,7 +134,7 @@ DEEP: list[Tree] = [(800, [(160, [5, 20, 16]), (480, [40, 3, 100, 1])]), (1600, 
 @pytest.mark.parametrize("pad", [0, 3])
 def test_tree_attention_is_the_formula(heads, kv_heads, dim, chunks, pad):
     segments = grown(DEEP, blocks=shuffled(1000, heads), chunks=chunks)
-    plan, out, tensors = run(torch_tree.plan, segments, heads=heads, kv_heads=kv_heads, dim=dim, pad=pad)
+    plan, out, tensors = run(tree_plan, segments, heads=heads, kv_heads=kv_heads, dim=dim, pad=pad)
     assert isinstance(plan, torch_tree.TreePlan)
     torch.testing.assert_close(out.double(), formula(segments, *tensors), atol=2e-6, rtol=2e-5)
 
@@ -138,17 +142,17 @@ def test_tree_attention_is_the_formula(heads, kv_heads, dim, chunks, pad):
 @given(TREES, st.integers(0, 5))
 def test_any_forest_is_the_formula(trees, seed):
     segments = grown(trees, blocks=shuffled(4000, seed))
-    _, out, tensors = run(torch_tree.plan, segments, heads=4, kv_heads=2, dim=8, pad=0)
+    _, out, tensors = run(tree_plan, segments, heads=4, kv_heads=2, dim=8, pad=0)
     torch.testing.assert_close(out.double(), formula(segments, *tensors), atol=2e-6, rtol=2e-5)
 
 
 @pytest.mark.parametrize("window", [40, 900, 5000])
 def test_a_window_that_cuts_into_what_is_shared_is_obeyed(window):
     segments = grown(DEEP, blocks=shuffled(1000, 3))
-    _, out, tensors = run(torch_tree.plan, segments, heads=4, kv_heads=2, dim=16, pad=0, window=window)
+    _, out, tensors = run(tree_plan, segments, heads=4, kv_heads=2, dim=16, pad=0, window=window)
     torch.testing.assert_close(out.double(), formula(segments, *tensors, window), atol=2e-6, rtol=2e-5)
 
 
 def test_where_nothing_is_shared_it_is_the_plain_kernel():
     segments = grown([30, 500, (16, [5, 6])], blocks=shuffled(100, 4))
-    assert isinstance(torch_tree.plan(segments, 4, SIZE, CPU), torch_attention.TorchPlan)
+    assert isinstance(tree_plan(segments, 4, SIZE, CPU), torch_attention.TorchPlan)

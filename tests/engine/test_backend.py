@@ -1,0 +1,60 @@
+"""Which kernels an engine gets, and what it says where it can't have them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import pytest
+import torch
+
+from semantic_parrot.core.engine import backend
+from semantic_parrot.core.engines.native import NativeEngine
+from semantic_parrot.core.engines.protocol import Done, ModelLoadError
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+def test_auto_is_torch_on_a_cpu_and_triton_on_a_gpu():
+    pytest.importorskip("triton")
+    assert backend.choose("auto", CPU) == backend.choose("torch", CPU) == backend.choose("torch", GPU) == "torch"
+    assert backend.choose("auto", GPU) == backend.choose("triton", GPU) == "triton"
+
+
+def test_unknown_kernels_are_refused():
+    with pytest.raises(ModelLoadError, match="no kernels cuda: they are one of auto, torch, triton"):
+        backend.choose("cuda", CPU)
+
+
+def test_without_triton(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "triton", None)
+    with pytest.raises(ModelLoadError, match=r"the Triton kernels can't be had: .*triton"):
+        backend.choose("triton", GPU)
+    with caplog.at_level(logging.WARNING):
+        assert backend.choose("auto", GPU) == "torch"
+    assert "which can't be had" in caplog.text
+
+
+def test_triton_that_was_loaded_for_a_gpu_interprets_nothing(monkeypatch):
+    pytest.importorskip("triton")
+    monkeypatch.setattr("semantic_parrot.kernels.triton_setup.interpreted", lambda: False)
+    with pytest.raises(ModelLoadError, match="TRITON_INTERPRET"):
+        backend.choose("triton", CPU)
+
+
+def test_deterministic_mode_on_triton_is_for_fused_families(tiny, bench):
+    pytest.importorskip("triton")
+    with pytest.raises(ModelLoadError, match="not for the family gemma2"):
+        bench(tiny("gemma2"), kernels="triton", deterministic=True)
+
+
+async def test_an_engine_on_a_cpu_needs_no_triton(tiny, ask, tmp_path, monkeypatch):
+    (tmp_path / "triton.py").write_text("raise ImportError('there is no triton here')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    engine = NativeEngine(tiny("llama"), names=("tiny",), threads=1, kv_tokens=1024)
+    await engine.start()  # in a process of its own, which has loaded no Triton yet
+    try:
+        (done,) = [item async for item in engine.generate(ask("Hello", 3)) if isinstance(item, Done)]
+        assert done.usage.completion == 3
+    finally:
+        await engine.close()
