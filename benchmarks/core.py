@@ -27,7 +27,17 @@ from typing import Any, get_args
 import psutil
 
 from about import about
-from semantic_parrot.core.engines.protocol import UNDIRECTED, Ability, Delta, Directions, Done, ModelInfo, Stats, Usage
+from semantic_parrot.core.engines.protocol import (
+    UNDIRECTED,
+    Ability,
+    Delta,
+    Directions,
+    Done,
+    Keep,
+    ModelInfo,
+    Stats,
+    Usage,
+)
 from semantic_parrot.core.program import parse_program
 from semantic_parrot.core.request import Message, ModelRequest
 from semantic_parrot.core.runtime import Runtime
@@ -52,7 +62,7 @@ class InstantEngine:
     async def close(self) -> None: ...
     async def forget_prefixes(self) -> None: ...
 
-    def prefill(self, key: object, request: ModelRequest | None) -> None: ...
+    def prefill(self, key: object, request: ModelRequest | None, keep: tuple[Keep, ...] = ()) -> None: ...
 
     async def generate(
         self, request: ModelRequest, directions: Directions = UNDIRECTED

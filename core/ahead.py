@@ -8,12 +8,15 @@ costs idle time, and changes no answer.
 from __future__ import annotations
 
 import asyncio
+import time
 
-from semantic_parrot.core.analysis import Analysis
+from semantic_parrot.core.analysis import Analysis, NextUses
 from semantic_parrot.core.analysis.pieces import SHORTEST
+from semantic_parrot.core.engines.protocol import Keep
 from semantic_parrot.core.fills import Beginning, Fills
 from semantic_parrot.core.graph import Graph, Variable
 from semantic_parrot.core.instance import Node, Owner
+from semantic_parrot.core.keeping import keep_ahead
 from semantic_parrot.core.known import Known, Speech
 from semantic_parrot.core.request import UNKNOWN
 from semantic_parrot.core.shape import Prompt
@@ -37,14 +40,17 @@ class Ahead:
     """For the calls of one graph, the graph named `scope`. Owned by the event loop; its methods return at once, and the
     work is done in slices once what is ready has gone.
 
-    `fills` None: nothing is filled, and nothing is done for it.
+    `fills` None: nothing is filled, and nothing is done for it. `uses` None: no engine is told what to keep.
     """
 
-    def __init__(self, graph: Graph[Owner], analysis: Analysis, scope: str, fills: Fills | None) -> None:
+    def __init__(
+        self, graph: Graph[Owner], analysis: Analysis, scope: str, fills: Fills | None, uses: NextUses | None = None
+    ) -> None:
         self._graph = graph
         self._analysis = analysis
         self._scope = scope
         self._fills = fills
+        self._uses = uses
         self._known: dict[str, Known] = {}
         self._twins: dict[tuple[str, int, int, str], str] = {}  # -> the one call that is filled for all of them
         self._texts: dict[str, Speech] = {}
@@ -158,7 +164,12 @@ class Ahead:
             values[local] = variable.value if variable.settled else "".join(text.parts if text else ()) + UNKNOWN
         body = render(node.spec.shape.request, values)
         producer = (self._scope, unknown)
-        beginning = Beginning(body, known.skeleton, chars, tuple(known.names[-NAMES:]), producer)
+        names = tuple(known.names[-NAMES:])
+        keep: tuple[Keep, ...] = ()
+        if self._uses is not None:
+            latest = self._analysis.step(node.output).latest
+            keep = keep_ahead(self._uses, latest, names, chars, time.monotonic())
+        beginning = Beginning(body, known.skeleton, chars, names, producer, keep)
         return self._fills.fill((self._scope, node.output), beginning)
 
     def _leave(self, name: str, known: Known) -> None:

@@ -95,7 +95,7 @@ class Calls:
 
         if request.sampling.temperature == 0 and self._policy.on("single-flight"):
             key = (hints.tenant, hints.content_key or content_key(body))
-            items = self._flights[scheduler].join(key, task, execute, hints.meter)
+            items = self._flights[scheduler].join(key, task, execute, hints.meter, hints.leave)
             self._waiting[hints.meter] = scheduler, partial(self._flights[scheduler].task, key)
         else:
             items = execute(task, hints.meter)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from semantic_parrot.core.analysis import Skeleton
-from semantic_parrot.core.engines.protocol import Engine
+from semantic_parrot.core.engines.protocol import Engine, Keep
 from semantic_parrot.core.errors import ParrotError
 from semantic_parrot.core.request import parse_request
 from semantic_parrot.core.scheduler import Scheduler
@@ -26,13 +26,14 @@ Key = tuple[str, str]
 @dataclass(frozen=True, slots=True)
 class Beginning:
     """What is known of a prompt: `body` is the request with UNKNOWN for the rest, `chars` come before that, `names` are
-    the prefixes among them. `producer` makes what comes next."""
+    the prefixes among them. `producer` makes what comes next. `keep`: how long it is worth keeping."""
 
     body: Mapping[str, Any]
     skeleton: Skeleton
     chars: int
     names: tuple[int, ...]
     producer: Key
+    keep: tuple[Keep, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -72,7 +73,7 @@ class Fills:
                 fill = self._fills[key] = _Fill(scheduler, index, 0)
                 self._counts[fill.engine] += 1
             fill.chars = beginning.chars
-            fill.engine.prefill(key, request)
+            fill.engine.prefill(key, request, beginning.keep)
             scheduler.decider.fleet.hold(fill.index, beginning.names, time.monotonic())
             return True
         return False

@@ -43,8 +43,16 @@ class Flights:
         self._pumps: set[asyncio.Task[None]] = set()
         self._promote = promote
 
-    async def join(self, key: Key, task: Task, start: Callable[[Task, Payer], Items], meter: Meter) -> Items:
-        """The answer to `key`: of the flight under way, or else of the one that `start(task, payer)` begins.
+    async def join(
+        self,
+        key: Key,
+        task: Task,
+        start: Callable[[Task, Payer], Items],
+        meter: Meter,
+        boarded: Callable[[], None] = lambda: None,
+    ) -> Items:
+        """The answer to `key`: of the flight under way, which `boarded` is told, or else of the one that `start(task,
+        payer)` begins.
 
         Whoever joins late hears what was said so far at once. A reader that leaves takes nothing from the others; the
         last one to leave ends the flight. `meter` is billed for it, or told what it shares.
@@ -56,8 +64,10 @@ class Flights:
             flight.pump = asyncio.create_task(self._drive(key, flight, start(task, flight.fare)))
             self._pumps.add(flight.pump)
             flight.pump.add_done_callback(self._pumps.discard)
-        elif task.objective == "latency":
-            self._promote(flight.task)
+        else:
+            boarded()
+            if task.objective == "latency":
+                self._promote(flight.task)
         flight.readers += 1
         flight.fare.board(meter)
         heard = 0

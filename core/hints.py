@@ -31,7 +31,8 @@ class Hints:
     `skeleton` and `values`: its prompt, before rendering; `prefixes`: their names, where they are known. `content_key`:
     of the rendered request, where it is known. `meter` is billed for it. `call`: its session's id and output; `filled`:
     (engine, characters) that were filled ahead of its prompt. `keep(now)`, as it starts: of which parts of its prompt
-    the engine should keep the KV. The defaults are those of a call on its own."""
+    the engine should keep the KV; `leave()`, if another call's answer is its own: it will read nothing itself. The
+    defaults are those of a call on its own."""
 
     objective: Class = "latency"
     because: str = UNSTATED
@@ -50,6 +51,7 @@ class Hints:
     call: tuple[str, str] = ("", "")
     filled: tuple[int, int] | None = None
     keep: Callable[[float], tuple[Keep, ...]] = field(default=lambda _: ())
+    leave: Callable[[], None] = field(default=lambda: None)
 
     def task(self, skeleton: Skeleton, estimates: Estimates, now: float, *, objectives: bool = True) -> Task:
         """The scheduler's view, with what is expected of prompt and answer."""
@@ -138,4 +140,8 @@ def hints_of(session: Session, run: Run, node: Node[Run], key: str, meter: Meter
         return hints
     chars = sum(len(p) if isinstance(p, str) else len(texts[p.name]) for p in prompt.pieces)
     planned = session.prefixes.prefixes(output)
-    return replace(hints, keep=partial(keep, session.uses, hints.call, prompt, planned, prefixes, chars))
+    return replace(
+        hints,
+        keep=partial(keep, session.uses, hints.call, prompt, planned, prefixes, chars),
+        leave=partial(session.uses.leave, hints.call),
+    )

@@ -39,3 +39,11 @@ def keep(
             found.pop()
         found.append(Keep(length_of(name) / chars, use))
     return tuple(found)
+
+
+def keep_ahead(uses: NextUses, latest: float, read: Sequence[int], chars: int, now: float) -> tuple[Keep, ...]:
+    """Of the first `chars` characters of a prompt, which are filled before its call starts (at `latest`), and whose
+    prefixes are `read`: until then, or until somebody else reads them."""
+    others = zip(read, uses.of(read), strict=True)
+    found = [Keep(length_of(name) / chars, max(now, min(latest, use))) for name, use in others if use is not None]
+    return *(k for k in found if k.share < 1), Keep(1.0, max(now, latest))

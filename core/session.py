@@ -43,7 +43,7 @@ class Session:
         self.id = f"ses_{uuid.uuid4().hex}"
         self.graph: Graph[Run] = Graph()
         self.analysis = Analysis()
-        self.ahead = Ahead(self.graph, self.analysis, self.id, fills)
+        self.ahead = Ahead(self.graph, self.analysis, self.id, fills, uses)
         self.runs: set[Run] = set()
         self.prefixes = PrefixUses()
         self.sharing = sharing

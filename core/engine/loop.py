@@ -18,7 +18,7 @@ from semantic_parrot.core.engine.runner import Runner
 from semantic_parrot.core.engine.sampler import NONE_LEFT, UNREADABLE
 from semantic_parrot.core.engine.sequence import Sequence
 from semantic_parrot.core.engine.text import TextModel
-from semantic_parrot.core.engines.protocol import UNDIRECTED, Directions, Done, Stats, Usage
+from semantic_parrot.core.engines.protocol import UNDIRECTED, Directions, Done, Keep, Stats, Usage
 from semantic_parrot.core.errors import BadLogits, InvalidRequest, OutOfMemory, ParrotError
 from semantic_parrot.core.events import Timings
 from semantic_parrot.core.request import ModelRequest
@@ -72,7 +72,7 @@ class EngineLoop:
             self._planner.add(sequence)
         return None
 
-    def prefill(self, id: int, request: ModelRequest) -> None:
+    def prefill(self, id: int, request: ModelRequest, keep: tuple[Keep, ...] = ()) -> None:
         """Fill the known beginning of a request that is still to come. What can't be filled is its own affair."""
         content = request.prompt if request.messages is None else request.messages
         assert content is not None
@@ -81,7 +81,8 @@ class EngineLoop:
             if tokens:
                 stream = self.text.stream(())
                 now = time.monotonic()
-                sequence = Sequence(id, tokens, len(tokens), len(tokens), request.sampling, stream, now, ahead=True)
+                size, directions = len(tokens), Directions(keep=keep)
+                sequence = Sequence(id, tokens, size, size, request.sampling, stream, now, directions, ahead=True)
                 self._planner.add_ahead(sequence)
 
     def cancel(self, id: int) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from semantic_parrot.core.engines.protocol import UNDIRECTED, Directions, Done, Stats, Usage
+from semantic_parrot.core.engines.protocol import UNDIRECTED, Directions, Done, Keep, Stats, Usage
 from semantic_parrot.core.logprobs import TokenLogprob
 from semantic_parrot.core.request import Message, ModelRequest
 
@@ -55,12 +55,14 @@ class Generate:
 @dataclass(frozen=True, slots=True)
 class Prefill:
     """Fill the beginning of `request`, up to the first UNKNOWN in it, ahead of the request itself, in idle time.
+    `keep`: as in Directions, of that beginning.
 
     It has no reply. It replaces an earlier one with its id, and Cancel ends it.
     """
 
     id: int
     request: ModelRequest
+    keep: tuple[Keep, ...] = ()
     kind: Literal["prefill"] = "prefill"
 
 

@@ -65,6 +65,7 @@ class Planner:
         """Prefill `sequence` when there is nothing better to do. It replaces the one that has its id."""
         self.remove_ahead(sequence.id)
         if self._tables.shares:
+            sequence.told = sequence.arrived
             sequence.long = self._is_long(sequence)
             self.ahead[sequence.id] = sequence
 

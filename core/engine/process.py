@@ -94,8 +94,8 @@ def _serve(channel: Channel) -> int:
         match command:
             case Generate(id, request, arrived, directions):
                 return engine.submit(id, request, arrived, directions)
-            case Prefill(id, request):
-                engine.prefill(id, request)
+            case Prefill(id, request, keep):
+                engine.prefill(id, request, keep)
             case Cancel(id):
                 engine.cancel(id)
             case GetStats(id):

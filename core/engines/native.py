@@ -41,6 +41,7 @@ from semantic_parrot.core.engines.protocol import (
     Delta,
     Directions,
     Done,
+    Keep,
     ModelInfo,
     ModelLoadError,
     Stats,
@@ -181,12 +182,12 @@ class NativeEngine:
             if not ended:
                 child.send(Cancel(id))
 
-    def prefill(self, key: Hashable, request: ModelRequest | None) -> None:
+    def prefill(self, key: Hashable, request: ModelRequest | None, keep: tuple[Keep, ...] = ()) -> None:
         if self._child is None:
             return
         if request is not None:
             id = self._ahead.setdefault(key, next(self._ids))
-            self._child.send(Prefill(id, request))
+            self._child.send(Prefill(id, request, keep))
         elif key in self._ahead:
             self._child.send(Cancel(self._ahead.pop(key)))
 

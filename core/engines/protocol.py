@@ -190,8 +190,9 @@ class Engine(Protocol):
         """
         ...
 
-    def prefill(self, key: Hashable, request: ModelRequest | None) -> None:
-        """Fill what is known of a request that is still to come, up to the first UNKNOWN in its text, in idle time.
+    def prefill(self, key: Hashable, request: ModelRequest | None, keep: tuple[Keep, ...] = ()) -> None:
+        """Fill what is known of a request that is still to come, up to the first UNKNOWN in its text, in idle time;
+        `keep`: as in Directions, of that beginning.
 
         A hint: it returns at once and changes no answer. It replaces an earlier one with the same `key`; `request`
         None takes that back. An engine that can't ignores it.

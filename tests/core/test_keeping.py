@@ -164,3 +164,37 @@ async def test_a_call_on_its_own_says_nothing():
         async for _ in server.runtime.generate(body):
             pass
         assert server.engine.directed[0].keep == ()
+
+
+async def test_equal_calls_read_their_prompt_once():
+    """The one that joins the other's flight never starts, so its prompt has no next use."""
+    async with Server() as server:
+        twins = program({"a": (("doc",), " First: "), "b": (("doc",), " First: ")}, inputs={"doc": DOC})
+        await server.run(twins)
+        assert len(server.engine.seen) == 1
+        assert [k.next_use for k in server.keep("First")] == [UNSAID, None]
+
+
+async def test_what_is_filled_ahead_is_kept_for_its_call():
+    async with Server(window=1) as server:
+        engine = server.engine
+        engine.abilities = frozenset(("retention", "prefill-ahead"))
+        calls = {
+            "a": ("First: ", ("doc",)),
+            "b": (("doc",), " Then: ", ("a",)),
+            "c": (("doc",), " And: ", ("b",), ("a",)),
+        }
+        before = time.monotonic()
+        run = server.runtime.submit(program(calls, inputs={"doc": DOC}))
+        latest = {name: run.session.analysis.step(name).latest for name in calls}
+        assert before < latest["b"] < latest["c"]
+        await engine.until_asked(2)
+        asked = [(text_of(r), kept) for (_, r), kept in zip(engine.prefills, engine.kept, strict=True)]
+        (then,), (also,) = ([kept for text, kept in asked if word in text] for word in ("Then", "And"))
+        server.gate.set()
+        await run.wait()
+        assert then[-1].share == also[-1].share == 1
+        assert then[-1].next_use == pytest.approx(latest["b"])
+        assert also[-1].next_use == pytest.approx(latest["c"])
+        assert also[0].share < 1
+        assert also[0].next_use == pytest.approx(latest["b"])  # the document is read before that

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 import torch
 
+from semantic_parrot.core.engines.protocol import Keep
 from semantic_parrot.core.request import UNKNOWN, Message
 
 LINE = "The harbour master wrote down each ship, its cargo and the hour at which it left the quay. "
@@ -118,3 +120,19 @@ def test_same_bits_whatever_is_filled_beside(tiny, bench, ask, seed):
     for n, prompt in enumerate(prompts, 1):
         alone.run(ask(prompt, 12))
         assert torch.equal(b.logits(n), alone.logits(n))
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_what_was_filled_stays_for_its_request(tiny, bench, ask, said):
+    """Where a next use is said, it outlives what was read since and will not be again; else the oldest goes first."""
+    b = bench(tiny("llama"), deterministic=True, kv_tokens=512)
+    whole = "Report: " + "".join(f"{LINE}{n}. " for n in range(3))
+    keep = (Keep(1.0, time.monotonic() + 5.0),) if said else ()
+    b.loop.prefill(900, ask(whole + UNKNOWN, 4), keep)
+    b.drain()
+    filled = b.loop.stats().prompt_tokens_computed
+    assert 64 < filled < 256
+    for n in range(20):
+        b.run(ask(f"{n}: " + LINE, 4))
+    done = b.run(ask(whole + "The end.", 4))[0]
+    assert (done.usage.cached > filled // 2) == said

@@ -9,7 +9,17 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Callable, Hashable
 
-from semantic_parrot.core.engines.protocol import UNDIRECTED, Ability, Delta, Directions, Done, ModelInfo, Stats, Usage
+from semantic_parrot.core.engines.protocol import (
+    UNDIRECTED,
+    Ability,
+    Delta,
+    Directions,
+    Done,
+    Keep,
+    ModelInfo,
+    Stats,
+    Usage,
+)
 from semantic_parrot.core.errors import EngineFailed, ParrotError
 from semantic_parrot.core.request import Message, ModelRequest
 
@@ -50,6 +60,7 @@ class ScriptedEngine:
         self.seen: list[ModelRequest] = []
         self.directed: list[Directions] = []
         self.prefills: list[tuple[Hashable, ModelRequest | None]] = []
+        self.kept: list[tuple[Keep, ...]] = []  # of each of `prefills`
         self.running = self.most = self.cancelled = 0
         self._gate = gate
         self._fail = fail
@@ -111,8 +122,9 @@ class ScriptedEngine:
         finally:
             self._count(-1)
 
-    def prefill(self, key: Hashable, request: ModelRequest | None) -> None:
+    def prefill(self, key: Hashable, request: ModelRequest | None, keep: tuple[Keep, ...] = ()) -> None:
         self.prefills.append((key, request))
+        self.kept.append(keep)
         self._tell()
 
     async def tokenize(self, content: str | tuple[Message, ...]) -> list[int]:
