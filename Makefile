@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test check lint types serve clean
+.PHONY: setup demo test check lint types serve gpu clean
 
 setup: $(STAMP)
 
@@ -33,6 +33,19 @@ types: $(STAMP)
 # Ends with the README's test command, so that what CI runs is what a user runs.
 check: lint types
 	$(MAKE) test
+
+# On a machine with a GPU, in its own Python, which needs torch, triton and pytest: make gpu PYTHON=python3. Nothing is
+# installed; what needs a package that is absent is skipped by name.
+GPU := PYTHONPATH=.typing $(PYTHON)
+gpu:
+	@$(GPU) -c "import sys, torch; sys.exit(None if torch.cuda.is_available() else 'make gpu: torch finds no GPU here')"
+	$(GPU) -m pytest -c tests/gpu.ini tests/kernels
+	@$(GPU) -c "import pydantic, llguidance, transformers" 2>/dev/null \
+	  || echo "not run: tests/engine/test_triton_kernels.py needs pydantic, llguidance and transformers"
+	@! $(GPU) -c "import pydantic, llguidance, transformers" 2>/dev/null \
+	  || $(GPU) -m pytest -c tests/gpu.ini tests/engine/test_triton_kernels.py
+	$(GPU) benchmarks/ops.py --json benchmarks/results/ops-gpu.json
+	$(GPU) benchmarks/dispatch.py --repeats 7 --write --json benchmarks/results/dispatch-gpu.json
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

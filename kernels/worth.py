@@ -62,6 +62,9 @@ def fitted(took: Mapping[tuple[int, int], tuple[float, float]]) -> Worth:
     return Worth(tuple((rows, min(t for r, t in least if r <= rows)) for rows, _ in least))
 
 
-def regret(worth: Worth, took: Mapping[tuple[int, int], tuple[float, float]]) -> float:
-    """The worst ratio of the chosen way's time to the better one's, over what was measured: 1.0 is no mistake."""
-    return max(pair[worth(rows, tokens)] / min(pair) for (rows, tokens), pair in took.items())
+def regret(worth: Worth, took: Mapping[tuple[int, int], tuple[float, float]]) -> tuple[tuple[int, int], float]:
+    """Where, of what was measured, the chosen way is slowest beside the better one, and the ratio of their times: 1.0
+    is no mistake anywhere."""
+    ratios = {at: pair[worth(*at)] / min(pair) for at, pair in took.items()}
+    at = max(ratios, key=ratios.__getitem__)
+    return at, ratios[at]

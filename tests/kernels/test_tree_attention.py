@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from properties import given, st
 
 from semantic_parrot.kernels import torch_attention, torch_tree
 from semantic_parrot.kernels.dispatch import paged_attention

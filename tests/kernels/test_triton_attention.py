@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from attention_steps import SIZE, Inputs, grown
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from properties import HealthCheck, given, settings, st
 
 pytest.importorskip("triton")
 from semantic_parrot.kernels import tile_attention, triton_attention

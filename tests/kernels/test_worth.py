@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from properties import given, st
 
 from semantic_parrot.kernels import worth
 from semantic_parrot.kernels.worth import Worth, fitted, regret
@@ -42,9 +41,13 @@ def test_a_fitted_table_makes_no_mistake_where_time_is_monotone():
         for tokens in (64, 128, 512, 2048)
     }
     found = fitted(took)
-    assert regret(found, took) == 1.0
-    assert regret(Worth(()), took) > 5
-    assert regret(Worth(((2, 0),)), took) > 1.5
+    assert regret(found, took)[1] == 1.0
+    where, times = regret(Worth(()), took)
+    assert where == (64, 2048)
+    assert times > 5
+    where, times = regret(Worth(((2, 0),)), took)
+    assert where == (2, 64)
+    assert times > 1.5
 
 
 def test_noise_at_a_long_prefix_does_not_hide_a_short_one_that_is_slower():
