@@ -1,12 +1,14 @@
 """The scheduler in simulation: completion over its bounds, what each optimisation is worth, chat beside batch work,
 fair shares, and what a simulated call costs.
 
-    python benchmarks/simulation.py [--quick] [--part completion ...] [--json benchmarks/results/simulation.json]
+    python benchmarks/simulation.py [--quick] [--part completion ...] [--json FILE]
 
-All but the last part is deterministic for a seed. Four engines, each workload unloaded (at 2 % of what the engines can
+All but `cost` is deterministic for a seed, and that is seconds of the processor; `million`, its largest size, takes ten
+minutes and is run only if it is named. Four engines, each workload unloaded (at 2 % of what the engines can
 do at the most) and at 80 %. Goals: completion <= 1.10 x the bound unloaded, <= 1.25 x at 80 %; chat's p99 TPOT within
 5 % of chat alone at >= 95 % of the throughput of batch work alone; Jain index >= 0.98 at three times what the engines
-can do; a call costs the same within 2 x from 10^4 to 10^6 of them. Parts that are not run keep their last results.
+can do; a call costs the same within 2 x from 10^4 to 10^6 of them. Parts that are not run keep their last results in
+the file, which is benchmarks/results/simulation.json, or with --quick none.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ from semantic_parrot.core.simulator.workloads import SimProgram
 
 ENGINES = 4
 NAMES = ("W1", "W2", "W3", "W4", "W5", "W6", "W7")
-PARTS = ("completion", "ablation", "mixed", "fair", "cost")
+PARTS = ("completion", "ablation", "mixed", "fair", "cost", "million")
+RESULTS = Path(__file__).parent / "results" / "simulation.json"
 #: Optimisations that a simulation can do without, and prompt tokens of a cache that is small for W4 and W7.
 ABLATED = (
     "batch-cap", "critical-path", "fair-share", "objectives",
@@ -120,15 +123,15 @@ def _cost(calls: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="about a minute: fewer calls")
-    parser.add_argument("--part", action="append", choices=PARTS, help="may be repeated; all if left out")
+    parser.add_argument("--quick", action="store_true", help="about a minute: fewer calls, one set of costs")
+    parser.add_argument("--part", action="append", choices=PARTS, help="may be repeated; if left out, all but million")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "simulation.json")
+    parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     calls, seconds, seed = (400, 60.0, args.seed) if args.quick else (2000, 120.0, args.seed)
     presets = ("default",) if args.quick else tuple(PRESETS)
-    sizes = (1_000, 10_000) if args.quick else (10_000, 100_000, 1_000_000)
-    wanted = args.part or PARTS
+    sizes = (1_000, 10_000) if args.quick else (10_000, 100_000)
+    wanted = args.part or PARTS[:-1]
     found: dict[str, Any] = {part: [] for part in wanted}
     jobs: list[tuple[str, Callable[[], Any]]] = []
     for costs in presets:
@@ -148,6 +151,7 @@ def main() -> None:
     fair = ((), ("fair-share",))
     jobs += [("fair", lambda o=off: ablated_fair(o, 3_000 if args.quick else 12_000, seed)) for off in fair]
     jobs += [("cost", lambda n=size: cost(n)) for size in sizes]
+    jobs.append(("million", lambda: cost(1_000_000)))
     jobs = [(part, job) for part, job in jobs if part in wanted]
     with Progress() as progress:
         bar = progress.add_task("simulating", total=len(jobs))
@@ -156,9 +160,11 @@ def main() -> None:
             result = job()
             found[part] += result if isinstance(result, list) else [result]
             progress.advance(bar)
-    kept = json.loads(args.json.read_text()) if args.json.exists() else {}
+    file = args.json or (None if args.quick else RESULTS)
+    kept = json.loads(file.read_text()) if file and file.exists() else {}
     kept |= {part: {**about(), "seed": seed, "calls": calls, "results": results} for part, results in found.items()}
-    args.json.write_text(json.dumps(kept, indent=1) + "\n")
+    if file:
+        file.write_text(json.dumps(kept, indent=1) + "\n")
     show({part: kept[part]["results"] if part in kept else [] for part in PARTS})
 
 
@@ -188,7 +194,7 @@ def show(found: dict[str, Any]) -> None:
     console.print(rows)
     for r in found["fair"]:
         console.print(f"Jain index at 3 x overload, without {r['off'] or 'nothing'}: {r['jain'] or 0:.3f}")
-    for r in found["cost"]:
+    for r in found["cost"] + found["million"]:
         console.print(f"{r['calls']} calls: {r['us_per_call']:.0f} µs a call, {r['seconds']:.0f} s, {r['mib']:.0f} MiB")
 
 

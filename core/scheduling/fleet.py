@@ -26,6 +26,7 @@ class Fleet:
         self.first: dict[int, EngineState] = {}
         self.roomy: dict[int, EngineState] = {}
         self._holders: dict[int, set[int]] = {}
+        self._capped: set[int] = set()  # where a further latency call keeps its TPOT beside those that cap already
         for engine in self.engines:
             self._changed(engine)
 
@@ -40,13 +41,14 @@ class Fleet:
         room = (self.roomy if rank else self.first) if among is None else among
         held = self._held(task)
         prompt, output, solo = task.prompt, task.output, task.solo
+        spares = solo and bool(self._capped)  # an engine that is free of caps may stay so
         best: EngineState | None = None
         least = 0.0
         for index, engine in room.items():
             fresh = prompt - held[index] * engine.trust if index in held else prompt
             cost = (engine.wait if rank else engine.wait_first) + engine.fill * fresh
             cost += (engine.emit_solo if solo else engine.emit) * output
-            if solo and engine.lost:
+            if spares and engine.lost:
                 cost += engine.lost * output * (queued + engine.batch)
             if best is None or cost < least:
                 best, least = engine, cost
@@ -162,6 +164,10 @@ class Fleet:
 
     def _changed(self, engine: EngineState) -> None:
         engine.reckon(self.policy)
+        if engine.up and 0 < engine.solo < engine.within:
+            self._capped.add(engine.index)
+        else:
+            self._capped.discard(engine.index)
         for rank, room in ((0, self.first), (1, self.roomy)):
             if engine.up and engine.takes(rank):
                 room[engine.index] = engine

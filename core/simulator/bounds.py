@@ -8,44 +8,57 @@ each fresh token, each and token of each generated one), whatever the order. Wit
 longest call needs m steps therefore has room for T - base m seconds of work. Give the calls with the most steps to the
 first engine until it has no room (the last one in part), the next ones to the second, and so on: that makes every m as
 small as it can be, so if some are left over no assignment ends in T. The level takes that T, after the shortest path
-up to any of its calls and before the shortest one after any.
+up to any of its calls and before the shortest one after any. And for all levels from the first that is wider than the
+engines to the last, the paths through them are bounded together (`paths`).
 
 Of a trace, the mean completion time is at least
   - the mean of the programs' own bounds;
   - that of shortest-remaining-first on one machine as fast as all engines, which needs of each program only what no
     schedule can save (`Costs.share`) and may serve any part of it at any time: SRPT is optimal there (Schrage 1968);
-  - where each program is a chain: what its calls wait for their own tokens. Let there be K steps on all engines in a
-    horizon H, for X tokens with M seconds of work of their own: K <= (engines H - fills - M) / base. By Cauchy and
-    Schwarz a token shares its step with X / K on average at least, so that it takes base + (M / X) * (X / K) instead of
-    base + M / X. (This takes all calls to have equal contexts.)
+  - that of the programs' paths, on which tokens wait for each other in the steps that there can be (`paths`).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from math import inf
+from math import inf, sqrt
 
 from semantic_parrot.core.simulator.costs import Costs
+from semantic_parrot.core.simulator.paths import Tokens, cover, together
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """One call's: seconds before it may start (a pause), seconds of work that no batch saves, and steps."""
+    """One call's: seconds before it may start (a pause), seconds of work that no batch saves, and steps. `tokens`: what
+    of its work is not prefill."""
 
     after: float
     work: float
     steps: float
+    tokens: Tokens
 
     def alone(self, costs: Costs) -> float:
         """Seconds at an idle engine."""
         return self.work + costs.base * self.steps
 
 
-def program_bound(calls: Sequence[tuple[Cost, Sequence[int]]], engines: int, costs: Costs) -> tuple[float, float]:
-    """(critical path, the largest of the bounds above) in seconds. Each call with the indices of its producers, which
-    come before it."""
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Seconds of a program: its critical path, and the largest of the bounds above. `mean`: of its paths, by which its
+    tokens have the weights in `root` and `own` (see `paths`)."""
+
+    path: float
+    bound: float
+    mean: float
+    root: float
+    own: float
+
+
+def program_bound(calls: Sequence[tuple[Cost, Sequence[int]]], engines: int, costs: Costs) -> Bound:
+    """Each call with the indices of its producers, which come before it."""
     took = [cost.alone(costs) for cost, _ in calls]
     heads, tails, depths = [0.0] * len(calls), [0.0] * len(calls), [0] * len(calls)
     for i, (cost, producers) in enumerate(calls):
@@ -59,11 +72,28 @@ def program_bound(calls: Sequence[tuple[Cost, Sequence[int]]], engines: int, cos
     for i, depth in enumerate(depths):
         levels.setdefault(depth, []).append(i)
     best = path
-    for level in levels.values():
-        if len(level) > engines:
-            within = parallel([(calls[i][0].steps, calls[i][0].work) for i in level], engines, costs.base)
-            best = max(best, min(heads[i] for i in level) + within + min(tails[i] for i in level))
-    return path, best
+    wide = [depth for depth, level in levels.items() if len(level) > engines]
+    for level in map(levels.__getitem__, wide):
+        within = parallel([(calls[i][0].steps, calls[i][0].work) for i in level], engines, costs.base)
+        best = max(best, min(heads[i] for i in level) + within + min(tails[i] for i in level))
+    paths = cover(took, [cost.after for cost, _ in calls], heads, tails, [producers for _, producers in calls])
+    if wide:
+        inner = [i for i, depth in enumerate(depths) if min(wide) <= depth <= max(wide)]
+        outside = min(heads[i] for i in inner) + min(tails[i] for i in inner)
+        work = sum(calls[i][0].work for i in inner)
+        tokens = {i: calls[i][0].tokens for i in inner}
+        best = together(paths, tokens, lambda t: (engines * (t - outside) - work) / costs.base, best)
+    weights: Counter[int] = Counter()
+    for through in paths:
+        weights.update(through.calls)
+    n = len(paths)
+    return Bound(
+        path,
+        best,
+        sum(through.seconds for through in paths) / n,
+        sum(sqrt(weight / n) * calls[i][0].tokens.root for i, weight in weights.items()),
+        sum(weight / n * calls[i][0].tokens.marginal for i, weight in weights.items()),
+    )
 
 
 def parallel(calls: Sequence[tuple[float, float]], engines: int, base: float) -> float:
@@ -117,16 +147,16 @@ def shortest_first(work: Sequence[tuple[float, float]]) -> float:
 
 @dataclass(slots=True, eq=False)
 class Trace:
-    """Sums over the calls that ran, for the floor at their load. `marginal`: seconds of decode beside the base."""
+    """Sums over the calls that ran, `fills` and `marginal` seconds, and over the programs that ended (see Bound), for
+    the floor at their load."""
 
     fills: float = 0.0
-    tokens: int = 0
     marginal: float = 0.0
-    chains: bool = True
+    mean: float = 0.0
+    root: float = 0.0
+    own: float = 0.0
 
-    def longer(self, engines: int, horizon: float, costs: Costs) -> float:
-        """Seconds that all these tokens take at the least beyond what they would alone."""
-        room = engines * horizon - self.fills - self.marginal
-        if not self.tokens or room <= 0:
-            return 0.0
-        return self.marginal * max(0.0, self.tokens * costs.base / room - 1)
+    def least(self, engines: int, horizon: float, costs: Costs) -> float:
+        """Seconds of all programs together, at the least."""
+        steps = (engines * horizon - self.fills - self.marginal) / costs.base
+        return self.mean + (max(0.0, self.root**2 / steps - self.own) if steps > 0 else 0.0)

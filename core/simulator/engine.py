@@ -13,9 +13,10 @@ from semantic_parrot.core.simulator.costs import Costs
 #: Parts of a step that are none: wide enough for clocks of 10^7 seconds, on which a nanosecond is lost.
 CLOSE = 1e-5
 
-#: Rows of prefill that gives way, in a step in which a capping sequence decodes; and seconds after which a paused
-#: sequence, or one that was passed over, gives way no more. As the native engine has them.
-ROWS, BOUND = 128, 30.0
+#: Rows of prefill that gives way, for each place that a cap leaves free, or for one if none is; and seconds after which
+#: a paused sequence, or one that its like passed over, gives way no more. As the native engine has them; but that also
+#: counts the time for which lower ranks pass one over.
+ROWS, BOUND = 8, 30.0
 
 
 @dataclass(slots=True, eq=False)
@@ -85,7 +86,7 @@ class SimEngine:
             head.cached = min(self.cache.hit(head.names, head.ends), head.prompt - 1)
             head.fresh = head.prompt - head.cached
             for *_, other in self.filling:
-                if (other.rank > head.rank or other.admitted < head.admitted) and other.since == other.began == inf:
+                if other.admitted < head.admitted and other.rank == head.rank and other.since == other.began == inf:
                     other.since = self.moved
                     self._passed.append(other)
         return head
@@ -102,7 +103,9 @@ class SimEngine:
         return self.filling[0][3] if self.filling else None
 
     def _rows(self, head: Sequence) -> int:
-        return min(ROWS, self.costs.chunk) if self._caps and head.rank else self.costs.chunk
+        if not self._caps or not head.rank:
+            return self.costs.chunk
+        return min(ROWS * max(self._limit - self.n, 1), self.costs.chunk)
 
     def _seconds(self, head: Sequence | None) -> float:
         """Of a step, now."""

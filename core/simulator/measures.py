@@ -11,6 +11,7 @@ from semantic_parrot.core.simulator.bounds import Cost, Trace, program_bound
 from semantic_parrot.core.simulator.costs import Costs
 from semantic_parrot.core.simulator.engine import Sequence
 from semantic_parrot.core.simulator.jobs import Job, Running
+from semantic_parrot.core.simulator.paths import Tokens
 
 
 def _floats() -> array[float]:
@@ -52,7 +53,8 @@ class Measures:
         call = own.call
         job, steps = own.job, max(0, call.tokens - 1)
         work = costs.work(own.prompt, own.fresh, call.tokens)
-        job.costs[call.output] = Cost(call.after, work, costs.steps(own.fresh, call.tokens))
+        tokens = Tokens.of(steps, costs.each + costs.token * own.prompt, costs.token)
+        job.costs[call.output] = Cost(call.after, work, costs.steps(own.fresh, call.tokens), tokens)
         job.work += costs.share(own.prompt, own.fresh, call.tokens)
         self.calls += 1
         self.reused += sequence.cached
@@ -63,7 +65,6 @@ class Measures:
             app.tpot.append((now - sequence.began) / steps)
         trace = self.trace
         trace.fills += own.fresh * costs.prefill
-        trace.tokens += steps
         trace.marginal += work - own.fresh * costs.prefill
         if contended:
             self.served[own.job.program.tenant] += own.prompt - sequence.cached + call.tokens
@@ -74,11 +75,14 @@ class Measures:
         index = {call.output: i for i, call in enumerate(program.calls)}
         reads = [[index[p.name] for p in call.pieces if isinstance(p, Var)] for call in program.calls]
         calls = [(job.costs[call.output], own) for call, own in zip(program.calls, reads, strict=True)]
-        path, bound = program_bound(calls, engines, costs)
+        found = program_bound(calls, engines, costs)
+        bound = found.bound
         took = now - program.at
-        self.trace.chains &= all(not i or i - 1 in own for i, own in enumerate(reads))
+        self.trace.mean += found.mean
+        self.trace.root += found.root
+        self.trace.own += found.own
         app = self.apps[program.app]
-        for values, value in ((app.took, took), (app.path, path), (app.bound, bound), (app.at, program.at)):
+        for values, value in ((app.took, took), (app.path, found.path), (app.bound, bound), (app.at, program.at)):
             values.append(value)
         app.work.append(job.work / engines)
         self.programs += 1

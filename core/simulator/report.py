@@ -72,14 +72,12 @@ def floor(simulation: Simulation) -> float:
     """What `over_bound` is at the least, for these programs at these times."""
     measures = simulation.measures
     apps = measures.apps.values()
-    bound, path = sum(sum(app.bound) for app in apps), sum(sum(app.path) for app in apps)
+    bound = sum(sum(app.bound) for app in apps)
     if not bound:
         return 1.0
     work = [pair for app in apps for pair in zip(app.at, app.work, strict=True)]
-    least = max(bound, shortest_first(work) * len(work))
-    if measures.trace.chains:  # then all tokens are on critical paths
-        least = max(least, path + measures.trace.longer(len(simulation.engines), simulation.now, simulation.costs))
-    return least / bound
+    shared = measures.trace.least(len(simulation.engines), simulation.now, simulation.costs)
+    return max(bound, shortest_first(work) * len(work), shared) / bound
 
 
 def as_text(found: Mapping[str, Any], *, machine: bool) -> str:

@@ -148,6 +148,7 @@ class Simulation:
         job, call, placement = own.job, own.call, own.placement
         assert placement is not None
         self.decider.release(placement, self.now)
+        own.fresh = min(own.fresh, own.prompt - sequence.cached)  # who came later may have filled it before
         usage = (round(own.prompt), round(sequence.cached), call.tokens)
         self.decider.measured(placement, usage, sequence.began - sequence.admitted, self.now - sequence.began)
         job.values[call.output] = text(call.output, call.tokens)

@@ -61,6 +61,14 @@ def test_a_latency_call_goes_where_a_cap_is_already_rather_than_cap_a_second_eng
     assert other.engine == chat.engine
 
 
+def test_a_latency_call_goes_elsewhere_once_those_that_cap_an_engine_fill_its_cap():
+    decider = Decider([64, 64], Policy(tpot=0.0225), [0, 1])  # a batch of 2
+    (first,) = submit(decider, [Task(output=100)])
+    submit(decider, [Task(objective="throughput", output=100) for _ in range(6)])
+    placed = [submit(decider, [Task(output=100)])[0] for _ in range(2)]
+    assert [p.engine for p in placed] == [first.engine, 1 - first.engine]
+
+
 def use(decider, task, now, cached):
     """Where `task` goes; `cached` of its 1,000 prompt tokens turn out to be there."""
     (placement,) = submit(decider, [task], now)
