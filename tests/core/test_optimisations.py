@@ -147,7 +147,7 @@ async def test_what_is_not_there_at_the_deadline_is_an_error():
     assert run.status == "failed"
     assert {v: e["code"] for v, e in run.errors().items()} == {"a": "deadline_exceeded", "b": "dependency_failed"}
     await engine.until(running=0)
-    assert engine.cancelled == 1
+    assert engine.cancelled == len(engine.seen)  # on a busy machine the deadline may come before its turn
     await runtime.close()
 
 
