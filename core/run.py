@@ -6,26 +6,24 @@ The log is the truth: a reader replays it from any point and then follows it. Ow
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from semantic_parrot.core import events
 from semantic_parrot.core.analysis import Step
+from semantic_parrot.core.audience import Audience
 from semantic_parrot.core.calls import Calls
-from semantic_parrot.core.engines.protocol import Delta, Done
-from semantic_parrot.core.errors import Cancelled, DeadlineExceeded, InternalError, ParrotError
+from semantic_parrot.core.errors import Cancelled, DeadlineExceeded, ParrotError
 from semantic_parrot.core.events import Event, RunUsage, Status
+from semantic_parrot.core.execution import Ready, execute
 from semantic_parrot.core.graph import Aborted
 from semantic_parrot.core.hints import Hints, because, hints_of
 from semantic_parrot.core.instance import Node
 from semantic_parrot.core.log import Log
 from semantic_parrot.core.program import Program
-from semantic_parrot.core.response import completion, logprobs
 from semantic_parrot.core.shape import Prompt
 from semantic_parrot.core.trace import Trace
 from semantic_parrot.core.usage import Tally
@@ -34,22 +32,6 @@ from semantic_parrot.core.wire import content_key, render
 
 if TYPE_CHECKING:
     from semantic_parrot.core.session import Session
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """A call that may go to an engine: its rendered request, that request's content key, seconds since the start.
-    `site`: the id of the program's own node that it comes from. `hints`: what the graph knows of it."""
-
-    id: str
-    output: str
-    site: str
-    body: dict[str, Any]
-    key: str
-    at: float
-    hints: Hints
 
 
 class Run:
@@ -65,15 +47,16 @@ class Run:
         self._calls = calls
         self._hints: dict[str, Hints] = {}
         self._tally = Tally(program.parrot.quota)
-        self._grace = grace
         self._nodes: dict[str, Node[Run]] = {}
         self._open: dict[str, Node[Run]] = {}
         self._finished: dict[str, dict[str, Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._log = Log()
-        self._readers = 0
+        self.audience = Audience(
+            self.terms.parrot.lifetime, grace, lambda: self.ended, lambda: self.cancel("the client has gone")
+        )
         self._on_done: list[Callable[[Run], None]] = []
-        self._emit(events.RunStarted(id=self.id))
+        self.emit(events.RunStarted(id=self.id))
 
     # What the session tells it, after each change of the graph.
 
@@ -92,8 +75,8 @@ class Run:
         self.session.sharing.join(self.id, node.id, hints.prefixes or ())
         ready = Ready(node.id, node.output, node.site, body, key, at, hints)
         self.status = "running"
-        self._emit(events.CallReady(id=ready.id, content_key=ready.key))
-        task = asyncio.create_task(self._drive(ready))
+        self.emit(events.CallReady(id=ready.id, content_key=ready.key))
+        task = asyncio.create_task(execute(self, ready, self._calls))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -109,7 +92,7 @@ class Run:
         node = aborted.node
         if self._open.pop(node.output, None) is not None and isinstance(node.spec, Prompt):
             self.trace.aborted(node, self.session.analysis.find(node.output), aborted.error.message)
-            self._emit(events.CallAborted(id=node.id, reason=aborted.error.message))
+            self.emit(events.CallAborted(id=node.id, reason=aborted.error.message))
 
     def settled(self, node: Node[Run]) -> None:
         """The output of `node` has its value or its error; a call stays open until its last event is told."""
@@ -122,60 +105,28 @@ class Run:
         if not self._open and not self.ended:
             self._finish("finished" if self._complete() else "failed")
 
-    # Executing a call.
+    # What comes of executing a call.
 
-    async def _drive(self, ready: Ready) -> None:
-        streams = self.terms.streams(ready.site)
-        try:
-            async with aclosing(self._calls.generate(ready.body, ready.hints)) as items:
-                async for item in items:
-                    if isinstance(item, Done):
-                        self._succeed(ready, item)
-                    else:
-                        self._hear(ready, item, streams)
-                    if self._tally.exceeded:
-                        self._stop(self._tally.over, "failed")
-                        return
-        except ParrotError as error:
-            self._fail(ready, error)
-        except Exception:
-            log.exception("call %r of %s", ready.id, self.id)
-            self._fail(ready, InternalError(f"call {ready.id!r} failed inside the server; its log says why"))
+    def hints(self, output: str) -> Hints:
+        """Of a call that is being executed."""
+        return self._hints[output]
 
-    def _hear(self, ready: Ready, delta: Delta, streams: bool) -> None:
-        self.trace.spoke(ready.output)
-        if delta.index:
-            return  # the variable is the first choice
-        self.session.ahead.grew(ready.output, delta.text)
-        if streams:
-            told = logprobs(ready.body, delta.logprobs) if delta.logprobs else None
-            event = events.VariableDelta(id=ready.id, variable=ready.output, text=delta.text, logprobs=told)
-            self._emit(event)
-
-    def _succeed(self, ready: Ready, done: Done) -> None:
-        response = completion(ready.body, done, id=f"chatcmpl-{uuid.uuid4().hex}", created=int(time.time()))
-        timings = done.timings.model_copy(update={"ready": ready.at})
-        schedule = self._hints[ready.output].explain(done)
-        self.trace.finished(ready.output, done, timings)
-        # Consumers first: whoever sees this call finished knows already what follows from it.
-        self.session.resolve(ready.output, done.text)
-        end = events.CallFinished(
-            id=ready.id, content_key=ready.key, response=response, timings=timings, schedule=schedule
-        )
-        self._settle(ready, end)
-
-    def _fail(self, ready: Ready, error: ParrotError) -> None:
-        self.trace.failed(ready.output, error.message)
-        self.session.fail(ready.output, error)
-        body = error.body()
-        self._settle(ready, events.CallFailed(id=ready.id, content_key=ready.key, status=error.status, body=body))
-
-    def _settle(self, ready: Ready, event: events.CallFinished | events.CallFailed) -> None:
-        del self._open[ready.output], self._hints[ready.output]
-        record = event.model_dump(mode="json", exclude={"type", "id"})
-        self._finished[event.id] = record
-        self._emit(event)
+    def told(self, output: str, event: events.CallFinished | events.CallFailed) -> None:
+        """The call that makes `output` has ended, and whoever waited for it knows: `event` is its last."""
+        del self._open[output], self._hints[output]
+        self._finished[event.id] = event.model_dump(mode="json", exclude={"type", "id"})
+        self.emit(event)
         self.maybe_finish()
+
+    def stop_past_quota(self) -> bool:
+        """Whether the quota is used up; then what goes on is stopped."""
+        exceeded = self._tally.exceeded
+        if exceeded:
+            self._stop(self._tally.over, "failed")
+        return exceeded
+
+    def emit(self, event: Event) -> None:
+        self._log.append(event)
 
     # The end.
 
@@ -204,7 +155,7 @@ class Run:
             if not self.session.graph.variables[node.output].settled:
                 self.session.fail(node.output, error(node.output))
             if isinstance(node.spec, Prompt):
-                self._emit(events.CallAborted(id=node.id, reason=error(node.output).message))
+                self.emit(events.CallAborted(id=node.id, reason=error(node.output).message))
         self._finish("finished" if status == "failed" and self._complete() else status)
 
     def _complete(self) -> bool:
@@ -215,7 +166,7 @@ class Run:
         self._tally.closed = True
         usage = self._tally.report()
         self.trace.ended(status, usage)
-        self._emit(
+        self.emit(
             events.RunFinished(id=self.id, status=status, outputs=self.outputs(), errors=self.errors(), usage=usage)
         )
         for told in self._on_done:
@@ -281,24 +232,3 @@ class Run:
     async def wait(self) -> None:
         """Until the run has ended."""
         await self._log.wait()
-
-    def attach(self) -> None:
-        """A client reads along."""
-        self._readers += 1
-
-    def detach(self) -> None:
-        """A client has gone: a prefetch run ends with its last reader, a foreground run after the grace."""
-        self._readers -= 1
-        if self._readers or self.ended:
-            return
-        if self.terms.parrot.lifetime == "prefetch":
-            self._abandon()
-        else:
-            asyncio.get_running_loop().call_later(self._grace, self._abandon)
-
-    def _abandon(self) -> None:
-        if not self._readers:
-            self.cancel("the client has gone")
-
-    def _emit(self, event: Event) -> None:
-        self._log.append(event)

@@ -33,8 +33,8 @@ def routes(service: Service) -> APIRouter:
     runtime, settings = service.runtime, service.settings
 
     def follow(run: Run, after: int) -> EventStream:
-        run.attach()
-        return EventStream(blocks(run, after), heartbeat=settings.heartbeat, closed=run.detach)
+        run.audience.attach()
+        return EventStream(blocks(run, after), heartbeat=settings.heartbeat, closed=run.audience.detach)
 
     def accept(body: object) -> tuple[Run, bool]:
         """(the run, whether its events are wanted). The program itself is not kept while the run goes on."""
@@ -52,11 +52,11 @@ def routes(service: Service) -> APIRouter:
             run, stream = accept(await read_object(request, settings.max_body))
         if stream:
             return follow(run, 0)
-        run.attach()
+        run.audience.attach()
         try:
             await unless_gone(request, run.wait())
         finally:
-            run.detach()
+            run.audience.detach()
         return JSONResponse(run.result())
 
     @router.get("/v1/runs")

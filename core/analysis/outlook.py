@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from semantic_parrot.core.analysis.steps import Step
+from semantic_parrot.core.analysis.step import Step
 
 
 def needs(step: Step) -> list[str]:

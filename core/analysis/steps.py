@@ -13,94 +13,16 @@ pass sets all of them right. Either way the cost is amortised O(new edges), up t
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from math import inf
-from typing import Literal
 
-from semantic_parrot.core.analysis.pieces import Skeleton
-
-Class = Literal["latency", "deadline", "throughput"]
+from semantic_parrot.core.analysis.order import in_order
+from semantic_parrot.core.analysis.step import Class, Group, Job, Planned, Step
 
 _STRICT: dict[Class | None, int] = {None: 0, "throughput": 1, "deadline": 2, "latency": 3}
-_NAMES: tuple[Class, ...] = ("latency", "throughput", "deadline", "latency")
 
 #: Steps upstream that may be visited for each new edge to carry remaining paths.
 BUDGET = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A node that joins: what it reads and makes, and the seconds it will take on an idle engine. `skeleton`: of a
-    call; None for what is done in the graph itself."""
-
-    output: str
-    inputs: tuple[str, ...]
-    seconds: float
-    skeleton: Skeleton | None
-
-
-@dataclass(slots=True, eq=False)
-class Group:
-    """A task group: parallel calls that, stage by stage, feed one consumer. What counts is when the last one ends."""
-
-    id: int
-    size: int = 0
-    into: Group | None = None  # the group it has become a part of
-
-    def whole(self) -> Group:
-        """The group that this one is part of by now."""
-        group = self
-        while group.into is not None:
-            group = group.into
-        return group
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """What joined together: when, and its critical path in seconds."""
-
-    submitted: float
-    length: float = 0.0
-
-
-@dataclass(slots=True, eq=False)
-class Step:
-    """An open call. `remaining`: seconds from its start to the end of all that follows from it. `due`: when its
-    output must be there. `depth`: longest path from a call without open producers, so equal depth means parallel."""
-
-    planned: Planned
-    job: Job
-    producers: list[Step]
-    depth: int
-    remaining: float
-    consumers: list[Step] = field(default_factory=list)
-    strict: int = 0
-    cause: str | None = None  # the variable for which `strict` was stated
-    due: float = inf
-    member: Group | None = None
-    root: Step | None = None  # the consumer whose group `member` is
-    stages: dict[int, Group] = field(default_factory=dict)  # the groups that feed this step, by depth
-    done: bool = False
-
-    @property
-    def objective(self) -> Class:
-        return _NAMES[self.strict]
-
-    @property
-    def group(self) -> Group | None:
-        """None for a call that runs for itself, or for throughput: then only the sum counts."""
-        if self.member is None or self.objective == "throughput":
-            return None
-        self.member = self.member.whole()
-        return self.member if self.member.size > 1 else None
-
-    @property
-    def latest(self) -> float:
-        """The latest start that keeps the deadline, or else the job's critical path as it was when it joined."""
-        if self.due < inf:
-            return self.due - self.planned.seconds
-        return self.job.submitted + self.job.length - self.remaining
 
 
 class Analysis:
@@ -144,7 +66,7 @@ class Analysis:
         """Add calls (a DAG together with the open ones); `stated` and `due` (absolute seconds) are by variable, and
         may name ones that are open already."""
         job = Job(now)
-        steps = [self._add(call, job) for call in _in_order(planned, self._open)]
+        steps = [self._add(call, job) for call in in_order(planned)]
         old: dict[int, Step] = {}
         for name in dict.fromkeys((*stated, *(due or ()))):
             step = self._open.get(name)
@@ -238,29 +160,3 @@ class Analysis:
                 elif (other := step.member.whole()) is not group:  # they have two consumers in common, by now
                     other.into = group
                     group.size += other.size
-
-
-def _in_order(planned: Sequence[Planned], known: Mapping[str, Step]) -> Iterable[Planned]:
-    """`planned` in topological order; as it is, if it is in order already (most programs are)."""
-    made = {call.output for call in planned}
-    seen: set[str] = set()
-    for call in planned:
-        if any(name in made and name not in seen for name in call.inputs):
-            break
-        seen.add(call.output)
-    else:
-        return planned
-    waits = {call.output: sum(name in made for name in call.inputs) for call in planned}
-    readers: dict[str, list[Planned]] = {}
-    for call in planned:
-        for name in call.inputs:
-            if name in made:
-                readers.setdefault(name, []).append(call)
-    order = [call for call in planned if not waits[call.output]]
-    for call in order:  # grows while it is read
-        for reader in readers.get(call.output, ()):
-            waits[reader.output] -= 1
-            if not waits[reader.output]:
-                order.append(reader)
-    assert len(order) == len(planned), "the graph refuses cycles before anything is analysed"
-    return order

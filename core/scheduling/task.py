@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
-from semantic_parrot.core.analysis.steps import Class
+from semantic_parrot.core.analysis.step import Class
 
 #: What can be turned off by name, to see what it is worth; the answers are the same on and off.
 OPTIMISATIONS = frozenset(

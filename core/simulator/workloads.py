@@ -8,7 +8,7 @@ from heapq import merge
 from random import Random
 
 from semantic_parrot.core.analysis.pieces import Piece, Var
-from semantic_parrot.core.analysis.steps import Class
+from semantic_parrot.core.analysis.step import Class
 
 #: Characters of a token, in simulated texts.
 CHARACTERS = 4

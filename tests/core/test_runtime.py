@@ -172,8 +172,8 @@ async def test_cancel_stops_the_engine_and_aborts_what_waits(runtime, engine):
 async def test_a_run_nobody_reads_is_cancelled(runtime, engine, lifetime):
     engine._gate = asyncio.Event()
     run = runtime.submit(program({"a": ("A",)}, parrot={"lifetime": lifetime}))
-    run.attach()
-    run.detach()
+    run.audience.attach()
+    run.audience.detach()
     assert run.ended == (lifetime == "prefetch")
     await asyncio.wait_for(run.wait(), 5)
     assert run.status == "cancelled"
@@ -182,9 +182,9 @@ async def test_a_run_nobody_reads_is_cancelled(runtime, engine, lifetime):
 async def test_a_foreground_run_survives_a_reconnect(runtime, engine):
     engine._gate = asyncio.Event()
     run = runtime.submit(program({"a": ("A",)}))
-    run.attach()
-    run.detach()
-    run.attach()
+    run.audience.attach()
+    run.audience.detach()
+    run.audience.attach()
     later = asyncio.Event()
     asyncio.get_running_loop().call_later(0.1, later.set)  # twice the grace
     await later.wait()

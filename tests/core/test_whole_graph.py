@@ -86,7 +86,7 @@ class Stage:
             inputs = {} if "in" in session.graph.variables else {"in": None, "words": ["a", "b"]}
             body = {**fields, "inputs": inputs, "deltas": "all", "parrot": {**options, "session": session.id}}
             run = self.runtime.submit(parse_program(body))
-            run.attach()
+            run.audience.attach()
             self.runs.append(run)
             self.sessions.append(session)
             self.waiters.append([asyncio.create_task(session.get(name)) for name in names])
@@ -96,8 +96,8 @@ class Stage:
         engine, session = self.engines[index % 2], self.sessions[i]
         if action == "cancel":
             self.runs[i].cancel()
-        elif action == "detach" and self.runs[i]._readers:
-            self.runs[i].detach()
+        elif action == "detach" and self.runs[i].audience._readers:
+            self.runs[i].audience.detach()
         elif action == "close" and session.id in self.runtime.sessions._open:
             self.runtime.sessions.close(session.id)
         elif action in ("die", "revive"):
