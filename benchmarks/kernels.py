@@ -1,6 +1,8 @@
-"""Tree attention against reading a shared prefix again for every row, on this machine's CPU.
+"""Tree attention against reading a shared prefix for every row again, on this machine's CPU, and its GPU if it has one.
 
-    python benchmarks/kernels.py [--threads 1] [--json FILE]
+    python benchmarks/kernels.py [--threads 1] [--json FILE] [--only cpu | gpu]
+
+The Triton kernels are measured by `kernels_gpu.py`. On a CPU, in torch:
 
 One layer's decode attention: `rows` sequences over one prefix, 40 tokens of their own each, fp32, random inputs and
 shuffled blocks. Both kernels take turns; the ratio is that of the medians. `bound`: the time that its multiplications
@@ -21,7 +23,7 @@ from typing import Any
 import torch
 
 from about import about
-from semantic_parrot.kernels import torch_attention
+from semantic_parrot.kernels import torch_attention, triton_setup
 from semantic_parrot.kernels.dispatch import paged_attention
 from semantic_parrot.kernels.paging import Segment
 
@@ -76,27 +78,47 @@ def matrix_rate() -> float:
     return 2 * 1024**3 / took
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+def on_gpu(repeats: int) -> dict[str, Any]:
+    """Without a GPU: interpreted, at small sizes, to see that it runs."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    triton_setup.prepare(device)
+    from kernels_gpu import tables
+
+    return tables(device, repeats if device.type == "cuda" else 1)
+
+
+def on_cpu(repeats: int) -> dict[str, Any]:
     rate = matrix_rate()
-    print(f"{args.threads} threads, {rate / 1e9:.0f} GFLOP/s in a large product")
+    print(f"{torch.get_num_threads()} threads, {rate / 1e9:.0f} GFLOP/s in a large product")
     rows = []
     for shape in SHAPES:
-        rows.append(found := measure(*shape, rate, args.repeats))
+        rows.append(found := measure(*shape, rate, repeats))
         print(
             f"{found['rows']:3} rows, prefix {found['prefix']:5}, {shape[2]} x {shape[3]} heads of {shape[4]}:"
             f" unshared {found['unshared_ms']:7.2f} ms, tree {found['tree_ms']:6.2f} ms, {found['ratio']:5.2f}x"
             f" (bound {found['bound_ms']:.2f} ms)",
             flush=True,
         )
+    return {"gflops": rate / 1e9, "rows": rows}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--only", choices=("cpu", "gpu"))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    result: dict[str, Any] = {**about(), "threads": args.threads, "gpu": "not measured"}
+    if args.only != "gpu":
+        result |= on_cpu(args.repeats)
+    if args.only == "gpu" or (args.only is None and torch.cuda.is_available()):
+        result["gpu"] = on_gpu(max(args.repeats, 50))
+    else:
+        print("GPU: not measured")
     if args.json:
-        machine = {**about(), "threads": args.threads, "gflops": rate / 1e9}
-        args.json.write_text(json.dumps({**machine, "rows": rows}, indent=1) + "\n")
+        args.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

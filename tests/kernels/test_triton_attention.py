@@ -32,7 +32,7 @@ def _one_thread():
 
 @pytest.fixture(autouse=True)
 def _poisoned(monkeypatch):
-    """Parts hold NaN until they are written."""
+    """Parts, and what a plan allocates, hold NaN until they are written."""
     new = tile_attention.Parts.allocate
 
     def allocate(*shape):
@@ -40,6 +40,13 @@ def _poisoned(monkeypatch):
         return tile_attention.Parts(parts.out.fill_(torch.nan), parts.weight.fill_(torch.nan))
 
     monkeypatch.setattr(tile_attention.Parts, "allocate", allocate)
+    new_empty = torch.Tensor.new_empty
+
+    def poison(*args, **options):
+        fresh = new_empty(*args, **options)
+        return fresh.fill_(torch.nan) if fresh.is_floating_point() else fresh
+
+    monkeypatch.setattr(torch.Tensor, "new_empty", poison)
 
 
 def rows_of(segments) -> int:
