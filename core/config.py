@@ -30,6 +30,7 @@ class EngineSection(Value):
     engines: Annotated[int, Field(ge=1)] | None = None
     deterministic: bool | None = None
     kv_tokens: Annotated[int, Field(ge=1)] | None = None
+    kv_offload_tokens: Annotated[int, Field(ge=0)] | None = None
     prefix_cache: bool | None = None
     kernels: Literal["auto", "torch", "triton"] | None = None
 

@@ -28,6 +28,9 @@ def serve(
         bool | None, typer.Option("--deterministic/--no-deterministic", help="Logits independent of the batch; no.")
     ] = None,
     kv_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of KV cache in each engine.")] = None,
+    kv_offload_tokens: Annotated[
+        int | None, typer.Option(min=0, help="Tokens of evicted KV kept in a temporary file; 0: none.")
+    ] = None,
     prefix_cache: Annotated[bool | None, typer.Option(help="Share the KV of common prefixes; yes.")] = None,
     kernels: Annotated[
         Kernels | None, typer.Option(help="Torch's, or Triton's (on a CPU interpreted, for tests); auto.")
@@ -61,6 +64,7 @@ def serve(
         "engines": engines,
         "deterministic": deterministic,
         "kv_tokens": kv_tokens,
+        "kv_offload_tokens": kv_offload_tokens,
         "prefix_cache": prefix_cache,
         "kernels": kernels,
         "tpot": None if tpot is None else tpot / 1e3,

@@ -28,12 +28,14 @@ ENDS = ("finished", "failed", "cancelled")
 COUNTERS = (
     ("prompt_tokens_computed", "Prompt tokens that went through the model"),
     ("prompt_tokens_reused", "Prompt tokens found in the prefix tree"),
+    ("kv_blocks_restored", "Evicted KV blocks copied back from the second tier instead of computed"),
     ("generated_tokens", "Tokens generated"),
     ("steps", "Steps of the engine loop"),
 )
 GAUGES = (
     ("kv_blocks_used", "KV blocks held by live sequences"),
     ("kv_blocks_cached", "KV blocks resident in the prefix tree, free to be evicted"),
+    ("kv_blocks_offloaded", "KV blocks evicted from the prefix tree and kept in the second tier"),
     ("kv_blocks_total", "KV blocks of the pool"),
     ("running", "Sequences being run"),
     ("waiting", "Sequences waiting in the engine"),

@@ -12,7 +12,7 @@ from semantic_parrot.core.usage import Price
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """`model` None: the built-in demo model. `kv_tokens` None: the engine's choice. `kernels`: the
+    """`model` None: the built-in demo model. `kv_tokens`, `kv_offload_tokens` None: the engine's choice. `kernels`: the
     NativeEngine's. `disable`, `enable`, `tpot` and `prices` are the Runtime's."""
 
     model: str | None = None
@@ -21,6 +21,7 @@ class ServeOptions:
     engines: int = 1
     deterministic: bool = False
     kv_tokens: int | None = None
+    kv_offload_tokens: int | None = None
     prefix_cache: bool = True
     kernels: str = "auto"
     disable: frozenset[str] = frozenset()

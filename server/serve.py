@@ -57,6 +57,7 @@ def native_engines(options: ServeOptions) -> list[Engine]:
             name=f"native-{i}",
             threads=max(1, (cores - 1) // options.engines),
             kv_tokens=options.kv_tokens,
+            kv_offload_tokens=options.kv_offload_tokens,
             prefix_cache=options.prefix_cache,
             kernels=options.kernels,
         )

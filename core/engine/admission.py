@@ -7,7 +7,8 @@ from collections.abc import Sequence as List
 
 from semantic_parrot.core.engine.capping import Rows
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockCopy
-from semantic_parrot.core.engine.prefix_tree import Match, common
+from semantic_parrot.core.engine.prefix_node import common
+from semantic_parrot.core.engine.prefix_tree import Match
 from semantic_parrot.core.engine.roster import Roster
 from semantic_parrot.core.engine.sequence import LAST, Sequence
 
@@ -55,6 +56,8 @@ class Admission:
             if victims:
                 prefills = [p for p in prefills if p in roster.running]
                 match = self._tables.match(s)
+            if not self._tables.make_room(s, match):
+                break
             roster.waiting.remove(s)
             roster.waiting.passed(s, now)
             copies += roster.start(s, match, now)

@@ -31,7 +31,7 @@ def run(runner: Runner, batch: Batch) -> Ran:
     still pending, as after a smaller chunk. Raises what the runner raises, but for a lack of memory."""
     ran = Ran()
     runner.prepare(batch)
-    if not _fits(runner, batch, ran):
+    if batch.work and not _fits(runner, batch, ran):
         _halve(runner, batch, ran)
     return ran
 

@@ -137,6 +137,15 @@ class PagedCache:
 
         return cls(tensors(), tensors())
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return (*self.keys, *self.values)
+
+    @property
+    def block_bytes(self) -> int:
+        """Of all layers."""
+        return sum(tensor[0].nbytes for tensor in self.tensors)
+
     def copy(self, copies: Sequence[BlockCopy]) -> None:
         """All sources are read before any target is written. What is not copied of a block is zero: it belongs to
         others, and need not be numbers."""
@@ -147,13 +156,13 @@ class PagedCache:
         target = torch.tensor([c.target for c in copies], device=device)
         tokens = torch.tensor([c.tokens for c in copies], device=device)
         past = (torch.arange(BLOCK_SIZE, device=device) >= tokens[:, None])[:, None, :, None]
-        for cache in (*self.keys, *self.values):
+        for cache in self.tensors:
             cache[target] = cache[source].masked_fill_(past, 0)
 
     def clear(self, blocks: Sequence[int]) -> None:
         if blocks:
             index = torch.tensor(blocks, device=self.keys[0].device)
-            for cache in (*self.keys, *self.values):
+            for cache in self.tensors:
                 cache.index_fill_(0, index, 0)
 
 

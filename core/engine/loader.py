@@ -21,6 +21,8 @@ from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockPool, PagedCache, by
 from semantic_parrot.core.engine.loop import EngineLoop
 from semantic_parrot.core.engine.memory import kv_budget
 from semantic_parrot.core.engine.messages import Options
+from semantic_parrot.core.engine.offload import Offload
+from semantic_parrot.core.engine.offload_store import open_store
 from semantic_parrot.core.engine.packing import pack
 from semantic_parrot.core.engine.planner import Planner
 from semantic_parrot.core.engine.precision import choose
@@ -67,16 +69,31 @@ def load(options: Options) -> tuple[EngineLoop, int]:
     blocks = max(tokens // BLOCK_SIZE, 1)
     context = min(context, blocks * BLOCK_SIZE)
     pool = BlockPool(blocks)
-    tree = PrefixTree(pool) if options.prefix_cache else None
-    long_after = _long_after(config)
-    planner = Planner(pool, tree, budget=options.chunk, max_batch=options.max_batch, long_after=long_after)
     cache = PagedCache.allocate(shapes, blocks, kept, device)
+    store = open_store(cache, options.kv_offload_tokens) if options.prefix_cache else None
+    offload = Offload(store, store.per_step) if store is not None else None
+    tree = PrefixTree(pool, offload) if options.prefix_cache else None
+    long_after = _long_after(config)
+    planner = Planner(
+        pool, tree, budget=options.chunk, max_batch=options.max_batch, long_after=long_after, offload=offload
+    )
     order = {layer: n for n, layer in enumerate(sorted(layers))}
-    runner = Runner(model, cache, order, deterministic=options.deterministic, long_after=long_after, kernels=kernels)
+    runner = Runner(
+        model,
+        cache,
+        order,
+        deterministic=options.deterministic,
+        long_after=long_after,
+        kernels=kernels,
+        store=store,
+    )
     eos = _eos(model, tokenizer)
     text, size = TextModel(tokenizer), int(config.vocab_size)
     grammars = Grammars(partial(grammar_tokenizer, tokenizer, size, min(eos, default=None)))
-    return EngineLoop(runner, planner, pool, text, grammars, eos=eos, context=context, vocabulary=size), context
+    engine = EngineLoop(
+        runner, planner, pool, text, grammars, eos=eos, context=context, vocabulary=size, offload=offload
+    )
+    return engine, context
 
 
 def _describe(path: Path) -> tuple[Any, Any]:

@@ -13,6 +13,7 @@ from semantic_parrot.core.engine.grammar import Grammars
 from semantic_parrot.core.engine.intake import Intake
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockPool
 from semantic_parrot.core.engine.messages import Failed, Finished, Reply, Text
+from semantic_parrot.core.engine.offload import Offload
 from semantic_parrot.core.engine.planner import Planner
 from semantic_parrot.core.engine.runner import Runner
 from semantic_parrot.core.engine.sampler import NONE_LEFT, UNREADABLE
@@ -26,7 +27,7 @@ from semantic_parrot.core.request import ModelRequest
 
 class EngineLoop:
     """`eos`: the token ids that end an answer. `context`: prompt and output together, in tokens. `vocabulary`: tokens
-    that have a logit."""
+    that have a logit. `offload`: the planner's."""
 
     def __init__(
         self,
@@ -39,11 +40,13 @@ class EngineLoop:
         eos: Collection[int],
         context: int,
         vocabulary: int,
+        offload: Offload | None = None,
     ) -> None:
         self.text = text
         self._runner = runner
         self._planner = planner
         self._pool = pool
+        self._offload = offload
         self._eos = frozenset(eos)
         self._context = context
         self._intake = Intake(text, context, vocabulary, pool.total * BLOCK_SIZE)
@@ -124,6 +127,8 @@ class EngineLoop:
             steps=self._steps,
             kv_blocks_used=self._pool.used,
             kv_blocks_cached=self._pool.cached,
+            kv_blocks_offloaded=0 if self._offload is None else self._offload.used,
+            kv_blocks_restored=0 if self._offload is None else self._offload.restored,
             kv_blocks_total=self._pool.total,
             running=len(self._planner.running),
             waiting=len(self._planner.waiting),

@@ -1,8 +1,9 @@
-"""How much memory the KV cache may take."""
+"""How much memory the KV cache may take, and how much of a disk its second tier."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 _SHARE = 0.25  # of a machine's free memory, which other processes need too
 _GPU_SHARE = 0.8
 _CAP = 2 << 30
+_DISK_SHARE = 0.1
 
 
 def kv_budget(device: torch.device) -> int:
@@ -29,6 +31,24 @@ def free_memory(root: Path = Path("/")) -> int:
     except (OSError, StopIteration):
         free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     return max(min([free, *_left_in_groups(root)]), 0)
+
+
+def offload_budget(directory: Path, root: Path = Path("/")) -> int:
+    """Bytes for evicted keys and values in a file there: a share of what is free; 0 if its files stand in memory."""
+    if _kind(directory.resolve(), root) in ("tmpfs", "ramfs"):
+        return 0
+    return int(shutil.disk_usage(directory).free * _DISK_SHARE)
+
+
+def _kind(directory: Path, root: Path) -> str:
+    """Of the file system that `directory` is in; "" if that isn't known."""
+    try:
+        mounts = [line.split() for line in (root / "proc/mounts").read_text().splitlines()]
+    except OSError:
+        return ""
+    # Of several at one place, the last one counts.
+    above = [(len(at), n, kind) for n, (_, at, kind, *_) in enumerate(mounts) if directory.is_relative_to(at)]
+    return max(above)[2] if above else ""
 
 
 def _left_in_groups(root: Path) -> Iterator[int]:

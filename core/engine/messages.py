@@ -25,6 +25,7 @@ class Options:
     deterministic: bool = False
     threads: int = 1
     kv_tokens: int | None = None
+    kv_offload_tokens: int | None = None
     max_batch: int = 64
     chunk: int = 512
     prefix_cache: bool = True

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from semantic_parrot.core.engine.admission import Admission
 from semantic_parrot.core.engine.capping import Rows, decoding
 from semantic_parrot.core.engine.kv import BlockCopy, BlockPool
+from semantic_parrot.core.engine.offload import NO_MOVES, Moves, Offload
 from semantic_parrot.core.engine.prefix_tree import PrefixTree
 from semantic_parrot.core.engine.roster import Roster
 from semantic_parrot.core.engine.sequence import Sequence
@@ -28,25 +29,34 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One step. `copies` and then `clear` (blocks) come first. `long`: LongRoPE's long factors, for all of it."""
+    """One step. First come, in this order, `moves.out`, `copies`, `clear` (blocks) and `moves.back`; that may be all.
+    `long`: LongRoPE's long factors, for all of it."""
 
     work: tuple[Work, ...]
     copies: tuple[BlockCopy, ...]
     long: bool
     clear: tuple[int, ...] = ()
+    moves: Moves = NO_MOVES
 
 
 class Planner:
     """Owns the sequences and their blocks. One thread, the loop's.
 
     `tree` None: nothing is shared. `long_after`: a sequence of more tokens than this is computed with LongRoPE's long
-    factors, all of it, as `generate` does (None: the model has no such regimes).
+    factors, all of it, as `generate` does (None: the model has no such regimes). `offload`: the tree's second tier.
     """
 
     def __init__(
-        self, pool: BlockPool, tree: PrefixTree | None, *, budget: int, max_batch: int, long_after: int | None
+        self,
+        pool: BlockPool,
+        tree: PrefixTree | None,
+        *,
+        budget: int,
+        max_batch: int,
+        long_after: int | None,
+        offload: Offload | None = None,
     ) -> None:
-        self._tables = BlockTables(pool, tree)
+        self._tables = BlockTables(pool, tree, offload)
         self._roster = Roster(self._tables)
         self.waiting = self._roster.waiting
         self.running = self._roster.running
@@ -104,15 +114,17 @@ class Planner:
             copies += self._start_ahead(now)
         decodes = [s for s in decodes if s in self.running]
         work = self._work(decodes, Rows(budget, decodes), now)
-        assert work or not self.running, "sequences run, and there is nothing to compute"
-        if not work:
+        moves = self._tables.moves()
+        assert work or moves.back or not self.running, "sequences run, and there is nothing to compute"
+        if not (work or moves.out or moves.back):
             return None
-        return Batch(tuple(work), tuple(copies), self._long, self._tables.to_clear(copies))
+        return Batch(tuple(work), tuple(copies), self._long, self._tables.to_clear(copies), moves)
 
     def computed(self, work: Work) -> None:
         """The step has run: what it computed may be shared from now on, unless it is still growing."""
         s = work.sequence
         prefill = s.pending > 1 or s.computed < s.prompt
+        s.begun = True
         s.computed += work.rows
         if prefill:
             self._tables.share(s)
@@ -144,7 +156,7 @@ class Planner:
         work = [Work(s, 1) for s in decodes if s.long == self._long]
         newest = 0.0
         for s in sorted(prefills, key=lambda s: s.order):
-            if s.long == self._long:
+            if s.long == self._long and (s.pending == 1 or self._tables.restore(s)):
                 count = rows.take(s, now)
                 if count:
                     newest = max(newest, s.arrived)
@@ -162,7 +174,7 @@ class Planner:
                 continue  # taking turns with the other regime would delay it
             match = self._tables.match(s)
             if self._tables.short(s, match, len(self.running)) <= 0:
-                return self._roster.start(s, match, now)
+                return self._roster.start(s, match, now) if self._tables.make_room(s, match) else []
             del self.ahead[id]
         return []
 

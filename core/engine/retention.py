@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Generic, Protocol, TypeVar
@@ -52,11 +52,10 @@ Key = tuple[int, float, float]
 
 
 class Evictable(Protocol):
-    """`used`: when it was read last, counted. `queued`: the key under which it is a candidate, which is Candidates'."""
+    """`used`: when it was read last, counted. Compared by identity."""
 
     used: int
     next_use: float
-    queued: Key | None
 
 
 Node = TypeVar("Node", bound=Evictable)
@@ -67,19 +66,21 @@ class Candidates(Generic[Node]):
     that grew is found out when it surfaces, that of a key that shrank is left to rot behind a new one. O(log n)."""
 
     def __init__(self) -> None:
+        self._keys: dict[Node, Key] = {}
         self._heap: list[tuple[Key, int, Node]] = []
         self._late: list[tuple[float, int, Node]] = []  # when known next uses cease to count
         self._serial = itertools.count()
-        self._live = 0
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self._keys)
 
     def push(self, node: Node, now: float) -> None:
         if node.next_use + LATE <= now:
             node.next_use = UNKNOWN
-        key = _key(node)
-        if node.queued is not None and node.queued <= key:
+        key = key_of(node)
+        if (queued := self._keys.get(node)) is not None and queued <= key:
             return
-        self._live += node.queued is None
-        node.queued = key
+        self._keys[node] = key
         heapq.heappush(self._heap, (key, next(self._serial), node))
         if isfinite(node.next_use):
             heapq.heappush(self._late, (node.next_use + LATE, next(self._serial), node))
@@ -89,30 +90,37 @@ class Candidates(Generic[Node]):
         """The first to go, which is no candidate any more; None if there is none."""
         while self._late and self._late[0][0] <= now:
             _, _, late = heapq.heappop(self._late)
-            if late.queued is not None:
+            if late in self._keys:
                 self.push(late, now)
         while self._heap:
             key, _, node = heapq.heappop(self._heap)
-            if key != node.queued:
+            if key != self._keys.get(node):
                 continue
-            node.queued = None
-            self._live -= 1
-            if _key(node) == key:
+            del self._keys[node]
+            if key_of(node) == key:
                 return node
             self.push(node, now)
         return None
 
+    def discard(self, node: Node) -> None:
+        """`node` is no candidate, whether it was one or not."""
+        self._keys.pop(node, None)
+
     def _compact(self) -> None:
         """Entries that rot are at most as many as the others."""
-        if len(self._heap) > 2 * self._live + 64:
-            self._heap = [entry for entry in self._heap if entry[0] == entry[2].queued]
+        most = 2 * len(self._keys) + 64
+        if len(self._heap) > most:
+            self._heap = [entry for entry in self._heap if entry[0] == self._keys.get(entry[2])]
             heapq.heapify(self._heap)
-        if len(self._late) > 2 * self._live + 64:
-            self._late = [entry for entry in self._late if entry[2].queued and entry[0] == entry[2].next_use + LATE]
+        if len(self._late) > most:
+            self._late = [
+                entry for entry in self._late if entry[2] in self._keys and entry[0] == entry[2].next_use + LATE
+            ]
             heapq.heapify(self._late)
 
 
-def _key(node: Evictable) -> Key:
+def key_of(node: Evictable) -> Key:
+    """Which of two goes first: the one with the lesser key."""
     if node.next_use == NEVER:
         return 0, node.used, 0
     if node.next_use == UNKNOWN:

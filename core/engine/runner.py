@@ -10,6 +10,7 @@ from torch import Tensor
 
 from semantic_parrot.core.engine.attention import Step
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, PagedCache
+from semantic_parrot.core.engine.offload_store import OffloadStore
 from semantic_parrot.core.engine.planner import Batch, Work
 from semantic_parrot.kernels.dispatch import paged_attention
 from semantic_parrot.kernels.paging import Segment
@@ -18,7 +19,8 @@ ROWS = 16  # from about this many rows on, a product's row has the same bits wha
 
 
 class Runner:
-    """`layers`: from the model's layer index to the cache's. `long_after` as in the planner."""
+    """`layers`: from the model's layer index to the cache's. `long_after` as in the planner. `store`: the second tier's
+    slots."""
 
     def __init__(
         self,
@@ -29,19 +31,25 @@ class Runner:
         deterministic: bool,
         long_after: int | None,
         kernels: str = "torch",
+        store: OffloadStore | None = None,
     ) -> None:
         self._model = model
         self._cache = cache
         self._layers = layers
         self._deterministic = deterministic
         self._long_after = long_after
+        self._store = store
         self._device = cache.keys[0].device
         self._plan = paged_attention(kernels, self._device, deterministic=deterministic)
 
     def prepare(self, batch: Batch) -> None:
         """What comes before `run`, once, however often that is tried."""
+        if self._store is not None:
+            self._store.write(self._cache, batch.moves.out)
         self._cache.copy(batch.copies)
         self._cache.clear(batch.clear)
+        if self._store is not None:
+            self._store.read(self._cache, batch.moves.back)
 
     @torch.inference_mode()
     def run(self, batch: Batch) -> tuple[list[Work], Tensor]:

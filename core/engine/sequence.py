@@ -38,7 +38,8 @@ class Sequence:
     blocks: list[int] = field(default_factory=list)
     computed: int = 0  # tokens whose KV stands in `blocks`
     long: bool = False  # computed with LongRoPE's long factors
-    cached: int | None = None  # prompt tokens that its first admission found in the prefix tree
+    cached: int | None = None  # prompt tokens that its first admission found in the prefix tree, or in its second tier
+    begun: bool = False  # some of it was computed
     admitted: float = 0.0
     alone: bool = False  # its logits were no numbers once: it is computed anew, and shares nothing
     held_up: float | None = None  # since when it has been preempted, passed over, paused or slowed; None: it goes on

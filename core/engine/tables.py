@@ -6,18 +6,21 @@ from collections import Counter
 from collections.abc import Iterable, Set
 
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockCopy, BlockPool
+from semantic_parrot.core.engine.offload import NO_MOVES, Moves, Offload
 from semantic_parrot.core.engine.prefix_tree import Match, PrefixTree
 from semantic_parrot.core.engine.retention import Uses
 from semantic_parrot.core.engine.sequence import Sequence
 
 
 class BlockTables:
-    """Owned by the planner. `tree` None: nothing is shared. `now`: time.monotonic() of the step that is planned."""
+    """Owned by the planner. `tree` None: nothing is shared. `offload`: the tree's. `now`: time.monotonic() of the step
+    that is planned."""
 
-    def __init__(self, pool: BlockPool, tree: PrefixTree | None) -> None:
+    def __init__(self, pool: BlockPool, tree: PrefixTree | None, offload: Offload | None) -> None:
         self.now = 0.0
         self._pool = pool
         self._tree = tree
+        self._offload = offload
 
     @property
     def shares(self) -> bool:
@@ -44,6 +47,17 @@ class BlockTables:
             gained += drops[block] == self._pool.holders(block) and block not in wanted
         return gained
 
+    def make_room(self, s: Sequence, match: Match) -> bool:
+        """Evict for `s`, for which there is room, as many blocks as a step may; False: the rest in the next step."""
+        if self._offload is None or self._tree is None:
+            return True
+        for block in match.blocks:
+            self._pool.hold(block)
+        missing = _blocks(len(s.tokens)) - len(match.blocks) - self._pool.free
+        self._tree.evict(min(missing, self._offload.room), self.now)
+        self._pool.drop(match.blocks)
+        return missing <= 0 or self._pool.free >= _blocks(len(s.tokens)) - len(match.blocks)
+
     def place(self, s: Sequence, match: Match) -> list[BlockCopy]:
         """Give `s` the blocks for its tokens, of which there are enough; those of `match` are shared."""
         for block in match.blocks:
@@ -55,6 +69,20 @@ class BlockTables:
             return []
         # Should it be evicted right now, what it holds is copied still: a step begins with its copies.
         return [BlockCopy(match.partial.block, s.blocks[len(match.blocks)], match.partial.tokens)]
+
+    def restore(self, s: Sequence) -> bool:
+        """Copy back what the second tier has of a prefill; False: some of it in the next step, for which `s` waits."""
+        if self._tree is None or s.alone:
+            return True
+        found = self._tree.restore(s.long, s.tokens, s.blocks, s.computed, len(s.tokens) - 1)
+        s.computed += found.tokens
+        if not s.begun:
+            s.cached = s.computed
+        return not found.more
+
+    def moves(self) -> Moves:
+        """The copies between the tiers for the step that has been planned."""
+        return NO_MOVES if self._offload is None else self._offload.moves()
 
     def grow(self, s: Sequence) -> bool:
         """Room for the next token; False if there is none."""
@@ -82,7 +110,7 @@ class BlockTables:
     def forget_prefixes(self) -> None:
         """Drop what is resident and held by no sequence."""
         if self._tree is not None:
-            self._tree.evict(self._pool.total, self.now)
+            self._tree.forget(self.now)
 
     def to_clear(self, copies: Iterable[BlockCopy]) -> tuple[int, ...]:
         """The blocks taken for this step that may hold what is no number, and are not copied over."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from semantic_parrot.core.engine.prefix_tree import common
+from semantic_parrot.core.engine.prefix_node import common
 from semantic_parrot.core.engine.tool_formats import tool_format
 from semantic_parrot.core.engine.vocabulary import Vocabulary
 from semantic_parrot.core.errors import EmptyPrompt, InvalidRequest

@@ -52,7 +52,7 @@ from semantic_parrot.core.request import Message, ModelRequest
 
 logger = logging.getLogger(__name__)
 
-_COUNTERS = ("prompt_tokens_computed", "prompt_tokens_reused", "generated_tokens", "steps")
+_COUNTERS = ("prompt_tokens_computed", "prompt_tokens_reused", "kv_blocks_restored", "generated_tokens", "steps")
 _BACKOFF = (0.0, 1.0, 5.0, 30.0)  # seconds before a restart, by how many in a row failed to load
 
 
@@ -61,9 +61,10 @@ class NativeEngine:
 
     `names`: what requests may call the model. `deterministic`: logits that do not depend on what else is in the
     batch. `threads`: of the child's torch (default: all cores but one). `kv_tokens`: size of the KV cache (default:
-    by free memory). `max_batch`: sequences that decode together; also the window. `chunk`: tokens a step. `dtype`:
-    "auto" or a torch dtype's name. `device`: "auto", "cpu", "cuda". `kernels`: "torch", "triton" (on a CPU interpreted,
-    for tests: slow), "auto": Triton on a GPU, torch on a CPU.
+    by free memory). `kv_offload_tokens`: evicted KV that a temporary file keeps, to be copied back (default: as much
+    as the cache holds, if the disk has plenty of room; 0: none). `max_batch`: sequences that decode together; also the
+    window. `chunk`: tokens a step. `dtype`: "auto" or a torch dtype's name. `device`: "auto", "cpu", "cuda". `kernels`:
+    "torch", "triton" (on a CPU interpreted, for tests: slow), "auto": Triton on a GPU, torch on a CPU.
 
     Owned by the event loop. A crash of the process ends what is in flight with EngineFailed; the handle is unhealthy,
     and refuses with EngineFailed, until a new process has loaded the model.
@@ -78,6 +79,7 @@ class NativeEngine:
         name: str = "native-0",
         threads: int | None = None,
         kv_tokens: int | None = None,
+        kv_offload_tokens: int | None = None,
         max_batch: int = 64,
         chunk: int = 512,
         prefix_cache: bool = True,
@@ -95,6 +97,7 @@ class NativeEngine:
             deterministic=deterministic,
             threads=threads or max(1, (os.cpu_count() or 1) - 1),
             kv_tokens=kv_tokens,
+            kv_offload_tokens=kv_offload_tokens,
             max_batch=max_batch,
             chunk=chunk,
             prefix_cache=prefix_cache,

@@ -98,7 +98,8 @@ class Done:
 @dataclass(frozen=True, slots=True)
 class Stats:
     """Counters since the start, but for the gauges: `kv_blocks_used` (held by live sequences), `kv_blocks_cached`
-    (resident in the prefix tree, free to be evicted), `kv_blocks_total`, `running` and `waiting` sequences."""
+    (resident in the prefix tree, free to be evicted), `kv_blocks_offloaded` (evicted, and kept in the second tier),
+    `kv_blocks_total`, `running` and `waiting` sequences. `kv_blocks_restored`: copied back from the second tier."""
 
     prompt_tokens_computed: int = 0
     prompt_tokens_reused: int = 0
@@ -106,6 +107,8 @@ class Stats:
     steps: int = 0
     kv_blocks_used: int = 0
     kv_blocks_cached: int = 0
+    kv_blocks_offloaded: int = 0
+    kv_blocks_restored: int = 0
     kv_blocks_total: int = 0
     running: int = 0
     waiting: int = 0

@@ -15,6 +15,7 @@ model = "models/llama"
 engines = 2
 deterministic = true
 kv_tokens = 4096
+kv_offload_tokens = 0
 prefix_cache = false
 [scheduling]
 disable = ["batch-cap", "preemption"]
@@ -45,6 +46,7 @@ def test_every_key_reaches_the_options(tmp_path):
         engines=2,
         deterministic=True,
         kv_tokens=4096,
+        kv_offload_tokens=0,
         prefix_cache=False,
         disable=frozenset({"batch-cap", "preemption"}),
         enable=frozenset({"retention"}),

@@ -1,5 +1,6 @@
 """Each family in docs/engine.md: greedy fp32 tokens equal those of transformers' own `generate`, alone, in mixed
-batches of 32 that share prefixes, in chunks, from the prefix tree and after preemptions, in both modes."""
+batches of 32 that share prefixes, in chunks, from the prefix tree, after preemptions and from the second tier, in both
+modes."""
 
 from __future__ import annotations
 
@@ -86,7 +87,7 @@ def test_tokens_equal_those_of_generate(tiny, bench, ask, generated, family, det
     assert any(n <= WINDOW < n + OUT for n in lengths)
     assert b.loop.stats().kv_blocks_used == 0
 
-    cramped = bench(path, deterministic=deterministic, kv_tokens=512, chunk=50)
+    cramped = bench(path, deterministic=deterministic, kv_tokens=512, kv_offload_tokens=4096, chunk=50)
     for p in flat:
         cramped.submit(ask(p, OUT))
     preempted = set()
@@ -94,7 +95,13 @@ def test_tokens_equal_those_of_generate(tiny, bench, ask, generated, family, det
         cramped.step()
         preempted |= {s.id for s in cramped.loop._planner.waiting if s.cached is not None}
     assert preempted
-    for n, tokens in enumerate(expected):
+    cramped.loop._planner._tables._tree.evict(32, 0)
+    assert cramped.loop.stats().kv_blocks_cached == 0
+    restored = cramped.loop.stats().kv_blocks_restored
+    again = [d.usage for d in cramped.run(*(ask(p, OUT) for p in flat[::8]))]
+    assert [u.cached for u in again] == [u.prompt - 1 for u in again]  # nothing but their last tokens is computed
+    assert cramped.loop.stats().kv_blocks_restored > restored + 10
+    for n, tokens in enumerate([*expected, *expected[::8]]):
         check(cramped, 1 + n, tokens)
 
 

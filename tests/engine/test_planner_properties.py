@@ -49,9 +49,20 @@ events = st.one_of(
     st.sampled_from([None, None, 30]),
     st.booleans(),
     st.sampled_from([0.0, 1.0, 10.0]),
+    st.sampled_from([0, 3, 40]),
+    st.integers(1, 5),
 )
-def test_right_tokens_and_books(asked, blocks, max_batch, chunk, long_after, cache, dt):
-    m = Machine(blocks, max_batch=max_batch, chunk=chunk, long_after=long_after, cache=cache, dt=dt)
+def test_right_tokens_and_books(asked, blocks, max_batch, chunk, long_after, cache, dt, slots, per_step):
+    m = Machine(
+        blocks,
+        max_batch=max_batch,
+        chunk=chunk,
+        long_after=long_after,
+        cache=cache,
+        dt=dt,
+        slots=slots if cache else 0,
+        per_step=per_step,
+    )
     wanted = {}
     for event in asked:
         match event:

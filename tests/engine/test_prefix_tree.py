@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockPool
-from semantic_parrot.core.engine.prefix_tree import PrefixTree, common
+from semantic_parrot.core.engine.prefix_node import common
+from semantic_parrot.core.engine.prefix_tree import PrefixTree
 
 TOTAL = 24
 

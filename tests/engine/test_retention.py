@@ -9,7 +9,7 @@ from machine import Machine, answer
 
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockPool
 from semantic_parrot.core.engine.prefix_tree import PrefixTree
-from semantic_parrot.core.engine.retention import LATE, NEVER, UNKNOWN, Candidates, Uses, _key
+from semantic_parrot.core.engine.retention import LATE, NEVER, UNKNOWN, Candidates, Uses, key_of
 from semantic_parrot.core.engines.native import NativeEngine
 from semantic_parrot.core.engines.protocol import UNSAID, Keep
 from semantic_parrot.core.program import parse_program
@@ -88,32 +88,41 @@ def test_shares_of_a_prompt():
 
 class Node:
     def __init__(self, used, next_use):
-        self.used, self.next_use, self.queued = used, next_use, None
+        self.used, self.next_use = used, next_use
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["use", "say", "pop"]), st.floats(0, 60)), max_size=200))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 9), st.sampled_from(["use", "say", "pop", "discard"]), st.floats(0, 60)), max_size=200
+    )
+)
 def test_candidates_go_in_order_however_they_change(events):
     """Each node is pushed again after it changed, as the tree does once nobody holds it any more."""
-    candidates, nodes, clock = Candidates(), {}, 0
+    candidates, nodes, live, clock = Candidates(), {}, set(), 0
     for n, event, value in events:
         clock += 1
         now = NOW + clock / 4
         node = nodes.setdefault(n, Node(clock, UNKNOWN))
         if event == "pop":
-            live = [node for node in nodes.values() if node.queued is not None]
             for other in live:
                 if other.next_use + LATE <= now:
                     other.next_use = UNKNOWN
             found = candidates.pop(now)
-            assert found is (min(live, key=_key) if live else None)
+            assert found is (min(live, key=key_of) if live else None)
+            live.discard(found)
+            continue
+        if event == "discard":
+            candidates.discard(node)
+            live.discard(node)
             continue
         node.used = clock
         if event == "say":
             node.next_use = now + value if value < 40 else NEVER if value < 50 else UNKNOWN
         candidates.push(node, now)
-    assert len(candidates._heap) <= 2 * candidates._live + 64
-    assert candidates._live == sum(node.queued is not None for node in nodes.values())
+        live.add(node)
+        assert set(candidates) == live
+        assert max(len(candidates._heap), len(candidates._late)) <= 2 * len(live) + 64
 
 
 def test_a_preempted_sequence_is_kept_before_what_nobody_said_anything_about():
@@ -153,7 +162,14 @@ def model(tiny):
 
 async def ran(model, kv_tokens, *disable):
     engine = NativeEngine(
-        model, names=("m",), deterministic=True, threads=1, kv_tokens=kv_tokens, max_batch=2, name="native-0"
+        model,
+        names=("m",),
+        deterministic=True,
+        threads=1,
+        kv_tokens=kv_tokens,
+        kv_offload_tokens=0,
+        max_batch=2,
+        name="native-0",
     )
     runtime = Runtime([engine], grace=0.05, disable={"prefill-ahead", *disable})
     await runtime.start()

@@ -16,6 +16,8 @@ NAMES = [
     "parrot_unclaimed_tokens_total",
     "parrot_kv_blocks_used",
     "parrot_kv_blocks_cached",
+    "parrot_kv_blocks_offloaded",
+    "parrot_kv_blocks_restored_total",
     "parrot_kv_blocks_total",
     "parrot_engine_up",
 ]

@@ -7,7 +7,10 @@ from __future__ import annotations
 from collections.abc import Sequence as List
 from typing import Any
 
+import books
+
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockPool
+from semantic_parrot.core.engine.offload import Offload
 from semantic_parrot.core.engine.planner import Batch, Planner
 from semantic_parrot.core.engine.prefix_tree import PrefixTree
 from semantic_parrot.core.engine.sequence import Sequence
@@ -23,8 +26,20 @@ def answer(prompt: List[int], count: int) -> list[int]:
     return tokens[len(prompt) :]
 
 
+class Slots:
+    """A second tier's storage that gives its slots in two parts."""
+
+    def __init__(self, slots: int) -> None:
+        self.given, self._slots = 0, slots
+
+    def extend(self) -> range:
+        first, self.given = self.given, self._slots if self.given else self._slots // 2
+        return range(first, self.given)
+
+
 class Machine:
-    """`now` grows by `dt` seconds a step. `rows`: computed in all. `batches`, `started`, `preempted`: of each."""
+    """`now` grows by `dt` seconds a step. `slots`: of the second tier; `per_step` blocks are copied in a step. `rows`:
+    computed in all. `batches`, `started`, `preempted`: of each."""
 
     def __init__(
         self,
@@ -35,10 +50,17 @@ class Machine:
         long_after: int | None = None,
         cache: bool = True,
         dt: float = 0.0,
+        slots: int = 0,
+        per_step: int = 4,
     ) -> None:
         self.pool = BlockPool(blocks)
-        self.tree = PrefixTree(self.pool) if cache else None
-        self.planner = Planner(self.pool, self.tree, budget=chunk, max_batch=max_batch, long_after=long_after)
+        self.storage = Slots(slots)
+        self.offload = Offload(self.storage, per_step) if slots else None
+        self.tree = PrefixTree(self.pool, self.offload) if cache else None
+        self.planner = Planner(
+            self.pool, self.tree, budget=chunk, max_batch=max_batch, long_after=long_after, offload=self.offload
+        )
+        self.slots: dict[int, dict[int, int]] = {}
         self.kv: dict[int, dict[int, int]] = {}
         self.now, self.dt = 1000.0, dt
         self.rows = 0
@@ -82,11 +104,16 @@ class Machine:
         if batch is None:
             return None
         self.batches.append(batch)
+        for copy in batch.moves.out:
+            self.slots[copy.target] = dict(self.kv[copy.source])
         copied = [(c, dict(self.kv[c.source])) for c in batch.copies]
         for copy, content in copied:
             self.kv[copy.target] = {n: content[n] for n in range(copy.tokens)}
         for block in batch.clear:
             self.kv[block] = {}
+        for copy in batch.moves.back:
+            content = self.slots[copy.source]
+            self.kv[copy.target] = {n: content[n] for n in range(copy.tokens)}
         for work in batch.work:
             self._compute(work.sequence, work.rows, batch.long)
         self.rows += sum(w.rows for w in batch.work)
@@ -114,17 +141,10 @@ class Machine:
 
     def check(self) -> None:
         """The books balance."""
-        holders: dict[int, int] = {}
         for s in self.planner.running:
             assert len(s.blocks) * BLOCK_SIZE >= len(s.tokens) or s.pending == 1
-            for block in s.blocks:
-                holders[block] = holders.get(block, 0) + 1
-        resident = set(self.tree.blocks()) if self.tree is not None else set()
-        free = set(self.pool._free)
-        assert not free & (holders.keys() | resident)
-        assert len(free | holders.keys() | resident) == self.pool.total
-        assert self.pool.used == len(holders)
-        assert all(self.pool.holders(block) == count for block, count in holders.items())
+        tables = [s.blocks for s in self.planner.running]
+        books.check(self.pool, self.tree, self.offload, tables, self.storage.given)
 
     def drain(self, steps: int = 10_000) -> None:
         while self.live or self.planner.ahead:
