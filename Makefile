@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test check lint types serve gpu clean
+.PHONY: setup demo test check lint types serve gpu peers clean
 
 setup: $(STAMP)
 
@@ -46,6 +46,10 @@ gpu:
 	  || $(GPU) -m pytest -c tests/gpu.ini tests/engine/test_triton_kernels.py
 	$(GPU) benchmarks/ops.py --json benchmarks/results/ops-gpu.json
 	$(GPU) benchmarks/dispatch.py --repeats 7 --write --json benchmarks/results/dispatch-gpu.json
+
+# The engines that benchmarks/engine.py compares, outside the checkout (PARROT_PEERS: where). NAMES: only these.
+peers: $(STAMP)
+	@PYTHONPATH=benchmarks $(BIN)/python -u -m peers.install $(NAMES)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -85,7 +85,7 @@ def _events(arrived: list[tuple[float, bytes]]) -> list[tuple[float, bytes]]:
     http.send(h11.Request(method="POST", target="/", headers=[("Host", "here"), ("Connection", "close")]))
     http.send(h11.EndOfMessage())
     found: list[tuple[float, bytes]] = []
-    status, rest = 0, b""
+    status, said, rest = 0, b"", b""
     try:
         for at, data in [*arrived, (time.perf_counter(), b"")]:
             http.receive_data(data)
@@ -93,12 +93,13 @@ def _events(arrived: list[tuple[float, bytes]]) -> list[tuple[float, bytes]]:
                 if isinstance(event, h11.Response):
                     status = event.status_code
                 elif isinstance(event, h11.Data):
+                    said = (said + bytes(event.data))[:200]
                     *lines, rest = (rest + bytes(event.data)).split(b"\n")
                     found += [(at, line.strip()[5:].strip()) for line in lines if line.startswith(b"data:")]
                 elif isinstance(event, h11.EndOfMessage) and status == 200:
                     return found
                 else:
-                    raise PeerFailed(f"it answered with status {status}: {rest[:200].decode(errors='replace')}")
+                    raise PeerFailed(f"it answered with status {status}: {said.decode(errors='replace')}")
     except h11.RemoteProtocolError as error:
         raise PeerFailed(f"its connection ended early or is no HTTP: {error}") from None
     raise AssertionError("h11 ends with a message or an error")

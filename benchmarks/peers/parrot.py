@@ -1,5 +1,5 @@
-"""Our own server, as the peers are run. `python parrot.py --model DIR …` is `parrot serve` with the options that its
-command line leaves to it: the engine's threads and the type of its weights."""
+"""Our own server, as the peers are run. `python -m peers.parrot --model DIR …` is `parrot serve` with what its command
+line does not set: the engine's threads and the type of its weights."""
 
 from __future__ import annotations
 
@@ -18,16 +18,13 @@ class Parrot(Peer):
     name = "parrot"
     health = "/healthz"
 
-    def missing(self) -> str | None:
-        return None
-
     def version(self) -> str:
         return str(about()["commit"])
 
     def command(self, setup: Setup, model: Path, port: int) -> tuple[list[str], dict[str, str]]:
         options = {"model": model, "port": port, "threads": setup.threads, "dtype": setup.dtype}
         flags = [f"--{name}={value}" for name, value in options.items()]
-        return [sys.executable, __file__, *flags], {"PYTHONPATH": str(Path(__file__).parents[1])}
+        return [sys.executable, "-m", "peers.parrot", *flags], {"PYTHONPATH": str(Path(__file__).parents[1])}
 
 
 def main() -> int:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from peers.client import Answer, together
 from peers.process import Process, free_port
+from peers.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +30,22 @@ class Peer(ABC):
     #: Of one request, with what makes it greedy and as long as asked for.
     route: ClassVar[str] = "/v1/completions"
     health: ClassVar[str] = "/health"
+    #: None: there is nothing to install.
+    recipe: ClassVar[Recipe | None] = None
     patience: ClassVar[float] = 180.0  # seconds until it is up
 
     def __init__(self, home: Path) -> None:
         self.home = home
         self.folder = home / self.name
 
-    @abstractmethod
     def missing(self) -> str | None:
         """Why it can't be started here, and what to do; None if it can."""
+        stamp = self.folder / "installed"
+        there = self.recipe is None or (stamp.exists() and stamp.read_text() == self.recipe.version)
+        return None if there else f"not installed in {self.folder}: run `make peers`"
 
-    @abstractmethod
-    def version(self) -> str: ...
+    def version(self) -> str:
+        return "" if self.recipe is None else self.recipe.version
 
     def convert(self, setup: Setup) -> Path:
         """The model as this peer reads it, made once."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -90,6 +91,23 @@ class Process:
             except (urllib.error.URLError, OSError):
                 time.sleep(0.1)
         raise PeerFailed(f"it was not up in {self._patience:.0f} s: {self.last_words()}")
+
+
+def once(path: Path, command: Callable[[Path], Sequence[str]], *, patience: float = 600.0) -> None:
+    """Make `path` by a command that is told where to write, if it is not there. Raises PeerFailed."""
+    if path.exists():
+        return
+    new = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        made = subprocess.run(command(new), capture_output=True, text=True, check=False, timeout=patience)
+        if made.returncode or not new.exists():
+            said = [line for line in f"{made.stdout}\n{made.stderr}".splitlines() if line.strip()]
+            raise PeerFailed(f"the model can't be converted: {said[-1][-300:] if said else 'no word why'}")
+        new.rename(path)
+    except subprocess.TimeoutExpired:
+        raise PeerFailed(f"converting the model took more than {patience:.0f} s") from None
+    finally:
+        shutil.rmtree(new, ignore_errors=True) if new.is_dir() else new.unlink(missing_ok=True)
 
 
 def free_port() -> int:
