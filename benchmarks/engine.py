@@ -16,7 +16,6 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from engines import accuracy, ceilings, drive, model, results, shared, workloads
 from engines.table import into, text
@@ -34,7 +33,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     names = [*PEERS, HERE.replace(" ", "-"), *PARTS]
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="engines and parts")
-    parser.add_argument("--dtype", nargs="+", choices=model.DTYPES, default=list(model.DTYPES))
+    parser.add_argument("--dtype", nargs="+", choices=model.DTYPES, default=["bfloat16"], help="of the measured runs")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="two repetitions of everything")
@@ -50,36 +49,38 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
     kept = results.Results(args.json, machine=results.machine(args.threads))
-    kept.data["settings"] = {"repeats": 2 if args.quick else args.repeats, "tiny": args.tiny, "only": args.only}
+    repeats = 2 if args.quick else args.repeats
+    kept.data["settings"] = {"repeats": repeats, "tiny": args.tiny, "only": args.only, "dtype": args.dtype}
     try:
-        measure(args, kept, say)
+        measure(args, repeats, kept, say)
         kept.data["finished"] = True
     except KeyboardInterrupt:
         say("interrupted: what was measured until now is kept")
-    kept.save()
+    finally:
+        kept.save()
     with suppress(BrokenPipeError):
         print(text(kept.data))
     return 0 if kept.data["finished"] else 130
 
 
-def measure(args: argparse.Namespace, kept: results.Results, say: drive.Say) -> None:
-    repeats = 2 if args.quick else args.repeats
+def measure(args: argparse.Namespace, repeats: int, kept: results.Results, say: drive.Say) -> None:
     shape = model.SMALL if args.tiny else model.SHAPE
     peers = [kind(home()) for name, kind in PEERS.items() if name in args.only]
     kept.data["ceilings"] = {"bytes_per_second": ceilings.memory_bandwidth(args.threads), "decode_bytes": {}}
-    for dtype in args.dtype:
+    for dtype in model.DTYPES:  # fp32 first: there, texts are compared
         say(f"{dtype}: the model")
         setup = Setup(model.make(home(), dtype, shape=shape), dtype, args.threads)
         words: list[str] = json.loads((setup.checkpoint / "words.json").read_text())
-        sizes: dict[str, Any] = kept.data["ceilings"]["decode_bytes"]
-        sizes[dtype] = model.decode_bytes(setup.checkpoint)
-        with drive.started(peers, setup, kept, say) as engines:
-            if HERE.replace(" ", "-") in args.only:
-                engines.append(drive.Here(setup, kv_tokens=16_384))
-            if dtype == "float32":
-                drive.checked(engines, setup, words, kept, say)
-            drive.measured(engines, workloads.WORKLOADS, setup, words, repeats, kept, say)
-        if "shared" in args.only:
+        kept.data["ceilings"]["decode_bytes"][dtype] = model.decode_bytes(setup.checkpoint)
+        if dtype == "float32" or dtype in args.dtype:
+            with drive.started(peers, setup, kept, say) as engines:
+                if HERE.replace(" ", "-") in args.only:
+                    engines.append(drive.Here(setup, kv_tokens=16_384))
+                if dtype == "float32":
+                    drive.checked(engines, setup, words, kept, say)
+                if dtype in args.dtype:
+                    drive.measured(engines, workloads.WORKLOADS, setup, words, repeats, kept, say)
+        if "shared" in args.only and dtype in args.dtype:
             shared.measured(setup, workloads.SHARED, words, repeats, kept, say)
         if "accuracy" in args.only:
             kept.data.setdefault("attention", []).extend(accuracy.measured(dtype))

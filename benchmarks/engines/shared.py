@@ -11,11 +11,11 @@ from peers.process import PeerFailed
 
 #: name → (how often relative to the first, options): the prefix's keys and values are read once a step; the blocks are
 #: the same, and each row reads them anew; each request has filled a prefix of its own, and reads that.
-WAYS = {"shared": (1, {}), "without tree attention": (1, {"tree": False}), "nothing shared": (3, {"sharing": False})}
+WAYS = {"shared": (1, {}), "without tree attention": (1, {"tree": False}), "nothing shared": (5, {"sharing": False})}
 
 
 def measured(setup: Setup, work: Workload, words: list[str], repeats: int, results: Results, say: Say) -> None:
-    """All ways in turn; `nothing shared`, which fills the prefix for each request, every third time only."""
+    """All ways in turn; `nothing shared`, which fills the prefix for each request, every fifth time only."""
     kv_tokens = work.batch * (work.shared + work.own + work.tokens + 32)
     # Long chunks: what decodes beside the prefill of the last requests would have ended before they begin.
     engines = {way: InProcess(setup, kv_tokens=kv_tokens, chunk=8192, **options) for way, (_, options) in WAYS.items()}

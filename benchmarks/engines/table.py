@@ -21,7 +21,7 @@ def text(data: Data) -> str:
         f" {about['date']}, {data['settings']['repeats']} repetitions"
         f"{', a tiny model' if data['settings']['tiny'] else ''}{'' if data['finished'] else '; INTERRUPTED'}",
     ]
-    for dtype in dict.fromkeys(row["dtype"] for row in (*data["runs"], *data["failures"])):
+    for dtype in data["settings"]["dtype"]:
         lines += ["", f"**{dtype}**, tokens a second (median)", "", *_rates(data, dtype)]
         if ratios := _ratios(data, dtype):
             lines += ["", f"**{dtype}**, parrot ÷ other (median of pairs, 95 % interval)", "", *ratios]
@@ -111,12 +111,15 @@ def _ratios(data: Data, dtype: str) -> list[str]:
 
 
 def _shared(data: Data, dtype: str) -> list[str]:
-    found = [r for r in data["runs"] if r["dtype"] == dtype and r["workload"] == SHARED.key]
     rows = []
-    for way in dict.fromkeys(r["engine"] for r in found):
+    tried = [r for r in (*data["runs"], *data["failures"]) if r["dtype"] == dtype and r["workload"] == SHARED.key]
+    for way in dict.fromkeys(r["engine"] for r in tried):
         own = values(data, dtype, way, SHARED.key)
+        if not own:
+            rows.append([way, "failed", "", ""])
+            continue
         p = ratio(values(data, dtype, "shared", SHARED.key), own)
-        took = statistics.median(r["seconds"] for r in found if r["engine"] == way)
+        took = statistics.median(r["seconds"] for r in tried if r["engine"] == way and "seconds" in r)
         times = "" if p is None or way == "shared" else f"{p[0]:.2f} [{p[1]:.2f}, {p[2]:.2f}]"
         rows.append([way, f"{statistics.median(own.values()):,.0f}", f"{took:.1f}", times])
     head = ["", "decode, tokens a second", "seconds, prefill included", "shared ÷ this (decode)"]

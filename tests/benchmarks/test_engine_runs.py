@@ -14,7 +14,7 @@ from engines import check, drive
 from engines.check import Expected
 from engines.results import Results
 from engines.table import into, text, values
-from engines.workloads import WORKLOADS, Workload, decode
+from engines.workloads import SHARED, WORKLOADS, Workload, decode
 from peers.client import Answer
 from peers.peer import Peer, Setup
 from peers.process import PeerFailed, Process, free_port
@@ -23,7 +23,7 @@ SETUP = Setup(Path("nowhere"), "float32", 1)
 WORDS = ["one", "two", "three"]
 ABOUT: dict[str, Any] = {
     "machine": {"processor": "abacus", "threads": 2, "cores": 2, "commit": "c0ffee", "date": "2026-01-01"},
-    "settings": {"repeats": 2, "tiny": False},
+    "settings": {"repeats": 2, "tiny": False, "dtype": ["float32"]},
 }
 
 
@@ -188,3 +188,14 @@ def test_a_process_is_stopped_with_its_children(tmp_path: Path) -> None:
     assert "ended with exit code -15" in (process.ended() or "")
     with held:
         assert held.read() == "", "its end comes when no process has it open to write"
+
+
+def test_a_way_of_sharing_that_fails_is_a_row(kept: Results) -> None:
+    for repeat, rate in enumerate((40.0, 44.0)):
+        kept.run("float32", "shared", SHARED.key, repeat, rate, 2.0)
+        kept.run("float32", "without tree attention", SHARED.key, repeat, 10.0, 6.0)
+    kept.failure("float32", "nothing shared", SHARED.key, "out of memory")
+    page = text(on_disk(kept))
+    assert "| shared | 42 | 2.0 |  |" in page
+    assert "| without tree attention | 10 | 6.0 | 4.20 [4.00, 4.40] |" in page
+    assert "| nothing shared | failed |" in page
