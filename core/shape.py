@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, ClassVar
 
 from semantic_parrot.core.analysis.pieces import Skeleton, skeleton
@@ -14,22 +13,26 @@ from semantic_parrot.core.value import JSON
 from semantic_parrot.core.wire import TEMPLATE, Request, parts_of, references, render
 
 
-@dataclass(eq=False)
+@dataclass(slots=True, eq=False)
 class Shape:
     """A request in which the variables are called "0", "1" …, in the order of their first use: its `parameters`."""
 
     request: dict[str, Any]
     parameters: tuple[str, ...]
+    _skeleton: Skeleton | None = None
 
-    @cached_property
+    @property
     def skeleton(self) -> Skeleton:
         """Of a request that is valid."""
-        return skeleton(self.request)
+        if self._skeleton is None:
+            self._skeleton = skeleton(self.request)
+        return self._skeleton
 
-    @cached_property
+    @property
     def model(self) -> str:
         """Of a request that is valid: it may be a template, of constants alone."""
-        return str(render({"model": self.request["model"]}, {})["model"])
+        name = self.request["model"]
+        return name if isinstance(name, str) else str(render({"model": name}, {})["model"])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +78,8 @@ class Shapes:
         if found is None:
             tag, *rest = form
             if tag is TEMPLATE:
-                parts = [{"var": str(part)} if type(part) is int else self._json(part) for part in rest]
+                once = self._nodes.setdefault
+                parts = [once(part, {"var": str(part)}) if type(part) is int else self._json(part) for part in rest]
                 found = {TEMPLATE: parts}
             elif tag is dict:
                 found = {key: self._json(value) for key, value in rest}
