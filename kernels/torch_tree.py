@@ -4,24 +4,26 @@ Softmax over a row's tokens splits into parts: with part p's own result out_p an
 
     l = log sum_p exp(l_p),   out = sum_p exp(l_p - l) out_p
 
-A row's parts are the shared segments on its path and its own suffix. A segment is one product for all its rows; the
-suffixes go together, padded. Where nothing is shared, and where the formula has more to it, this is `torch_attention`.
+A row's parts are the shared segments on its path and its own suffix (all of it, where nothing is shared). A segment is
+one product for all its rows; the suffixes go together, as `torch_rows` reads them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from semantic_parrot.kernels import torch_attention
 from semantic_parrot.kernels.forest import Forest, forest
-from semantic_parrot.kernels.padded import Group, by_length, group
-from semantic_parrot.kernels.paging import Gather, Plan, Segment
-from semantic_parrot.kernels.torch_attention import TorchPlan
+from semantic_parrot.kernels.padded import by_length
+from semantic_parrot.kernels.paging import Gather, Plan, Segment, Slots
+from semantic_parrot.kernels.torch_attention import LEAST, TorchPlan
+from semantic_parrot.kernels.torch_rows import Rows
 
 # SDPA's own kernel on a CPU; called by name because it tells l_p as well.
 _attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -37,10 +39,15 @@ def plan(
 ) -> Plan:
     """`worth`: (rows, tokens) → whether reading so many tokens once for so many rows is worth a segment of its own."""
     decodes = [s for s in segments if s.rows == 1]
-    trees = forest(decodes, block_size, lambda n, blocks: worth(n, blocks * block_size))
-    if not trees.shared:
+    if len(decodes) < 2:  # one row alone is as fast there
         return torch_attention.plan(segments, rows, block_size, device)
-    return TreePlan(tuple(segments), trees, rows, block_size, device)
+    trees = forest(decodes, block_size, lambda n, blocks: worth(n, blocks * block_size))
+    return TreePlan(tuple(segments), trees if trees.shared else _unshared(decodes), rows, block_size, device)
+
+
+def _unshared(decodes: Iterable[Segment]) -> Forest:
+    order = tuple(decodes)
+    return Forest(order, (), (0,) * len(order))
 
 
 @dataclass(frozen=True)
@@ -64,29 +71,28 @@ class TreePlan:
         softcap: float | None = None,
         sinks: Tensor | None = None,
     ) -> Tensor:
-        if softcap is not None or sinks is not None or (window is not None and window < self._longest):
-            return self._plain.attend(
-                query, key, value, key_cache, value_cache, scale=scale, window=window, softcap=softcap, sinks=sinks
-            )
-        out = self._chunks.attend(query, key, value, key_cache, value_cache, scale=scale, window=window)
+        how: dict[str, Any] = {"scale": scale, "window": window, "softcap": softcap, "sinks": sinks}
+        if self.trees.shared and (
+            softcap is not None or sinks is not None or (window is not None and window < self._longest)
+        ):
+            return self._plain.attend(query, key, value, key_cache, value_cache, **how)
+        if not self.trees.shared and self._alone:
+            # Nothing to put in another order, to merge or to add to.
+            self._slots.store(key, value, key_cache, value_cache)
+            q = query[0].transpose(0, 1).to(key_cache.dtype)
+            return self._own[0][1].attend(q, key_cache, value_cache, **how)[0].to(query.dtype)[None]
+        out = self._chunks.attend(query, key, value, key_cache, value_cache, **how)
         q = query[0].transpose(0, 1)[self._order].to(key_cache.dtype)
-        # [rows in the forest's order, kv_heads, queries per KV head, dim]
-        q = q.view(len(q), key.shape[1], -1, q.shape[2])
-        found, weight = torch.empty_like(q), q.new_empty(q.shape[:3])
-        for rows, own in self._own:
-            # [sequences, kv_heads, …]: a sequence's suffix is its own
-            read = own.read(key_cache), own.read(value_cache), own.mask(None, q.dtype)
-            k, v, mask = (x.transpose(0, 1) for x in read)
-            found[rows], weight[rows] = _attend(q[rows], k, v, attn_mask=mask, scale=scale)
+        found, weight = torch.empty_like(q), q.new_empty(q.shape[:2])
+        for which, own in self._own:
+            part, other = own.attend(q[which], key_cache, value_cache, **how, weighed=bool(self._shared))
+            found[which] = part
+            if other is not None:
+                weight[which] = other
         for segment in self._shared:
             here = slice(segment.first, segment.last)
-            k, v = segment.read(key_cache), segment.read(value_cache)
-            # [1, kv_heads, all rows' queries, dim]: one product for all
-            together = q[here].transpose(0, 1).flatten(1, 2)[None]
-            part, other = _attend(together, k, v, scale=scale)
-            part, other = (x[0].view(len(k[0]), -1, q.shape[2], *x.shape[3:]).transpose(0, 1) for x in (part, other))
-            _merge(found[here], weight[here], part, other)
-        out[0, self._order] = found.flatten(1, 2).to(out.dtype)
+            _merge(found[here], weight[here], *segment.attend(q[here], key_cache, value_cache, scale))
+        out[0, self._order] = found.to(out.dtype)
         return out
 
     @cached_property
@@ -94,8 +100,18 @@ class TreePlan:
         return max(s.context for s in self.trees.order)
 
     @cached_property
-    def _plain(self) -> TorchPlan:
-        return torch_attention.plan(self.segments, self.rows, self.block_size, self.device)
+    def _plain(self) -> TreePlan:
+        return replace(self, trees=_unshared(s for s in self.segments if s.rows == 1))
+
+    @cached_property
+    def _alone(self) -> bool:
+        """All rows decode, and go together as they stand."""
+        first, *others = self._own
+        return not others and self._order[first[0]].tolist() == list(range(self.rows))
+
+    @cached_property
+    def _slots(self) -> Slots:
+        return Slots(self.segments, self.rows, self.block_size, self.device)
 
     @cached_property
     def _chunks(self) -> TorchPlan:
@@ -111,22 +127,21 @@ class TreePlan:
         return [_Shared(s.first, s.last, torch.tensor(s.blocks, device=self.device)) for s in self.trees.shared]
 
     @cached_property
-    def _own(self) -> list[tuple[Tensor, Group]]:
+    def _own(self) -> list[tuple[Tensor, Rows]]:
         """(which rows of the forest, their suffixes), those of similar length together."""
         cut = [
-            (i, Segment(i, 1, s.context - n * self.block_size, s.blocks[n:]))
+            Segment(i, 1, s.context - n * self.block_size, s.blocks[n:])
             for i, (s, n) in enumerate(zip(self.trees.order, self.trees.owned, strict=True))
         ]
-        cut.sort(key=lambda pair: pair[1].context)
-        found = []
-        for some in by_length([s for _, s in cut], self.block_size, least=2):
-            which = torch.tensor([s.start for s in some], device=self.device)
-            found.append((which, group(some, self.block_size, self.device)))
-        return found
+        cut.sort(key=lambda s: s.context)
+        return [
+            (torch.tensor([s.start for s in some], device=self.device), Rows(some, self.block_size, self.device))
+            for some in by_length(cut, self.block_size, least=LEAST)
+        ]
 
 
 def _merge(out: Tensor, weight: Tensor, part: Tensor, other: Tensor) -> None:
-    """Take one more part into `out` [rows, kv_heads, queries, dim], whose l is `weight` [rows, kv_heads, queries]."""
+    """Take one more part into `out` [rows, heads, dim], whose l is `weight` [rows, heads]."""
     total = torch.logaddexp(weight, other)
     out.mul_((weight - total).exp_()[..., None]).add_(part * (other - total).exp_()[..., None])
     weight.copy_(total)
@@ -141,7 +156,17 @@ class _Shared:
         self._gather = Gather()
         self._rows: dict[int, Tensor] = {}
 
-    def read(self, cache: Tensor) -> Tensor:
+    def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        """`query` [rows, heads, dim]. Returns the same of what they read, and the log-sum-exps, [rows, heads]."""
+        (rows, heads, dim), kv_heads = query.shape, key_cache.shape[1]
+        k, v = self._read(key_cache), self._read(value_cache)
+        # [1, kv_heads, all rows' queries, dim]: one product for all
+        together = query.view(rows, kv_heads, -1, dim).transpose(0, 1).reshape(1, kv_heads, -1, dim)
+        part, other = _attend(together, k, v, scale=scale)
+        part = part.view(kv_heads, rows, -1, dim).transpose(0, 1).reshape(rows, heads, dim)
+        return part, other.view(kv_heads, rows, -1).transpose(0, 1).reshape(rows, heads)
+
+    def _read(self, cache: Tensor) -> Tensor:
         """Keys or values: [1, kv_heads, tokens, dim]."""
         heads = cache.shape[1]
         rows = self._rows.get(heads)

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from semantic_parrot.kernels import deterministic_attention, torch_attention
+from semantic_parrot.kernels.dispatch import paged_attention
 from semantic_parrot.kernels.paging import Segment
 
 CPU = torch.device("cpu")
+tree_plan = paged_attention("torch", CPU, deterministic=False)
 SIZE = 16
 
 
@@ -72,7 +74,7 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize("planner", [torch_attention.plan, deterministic_attention.plan])
+@pytest.mark.parametrize("planner", [torch_attention.plan, tree_plan, deterministic_attention.plan])
 @pytest.mark.parametrize("shapes", SHAPES)
 @pytest.mark.parametrize(("heads", "kv_heads", "dim"), [(4, 4, 8), (6, 2, 16), (20, 1, 24), (4, 2, 5)])
 @pytest.mark.parametrize("window", [None, 1, 24, 1000])
@@ -83,7 +85,7 @@ def test_formula(planner, shapes, heads, kv_heads, dim, window):
     assert not got[:, -3:].any()  # padding
 
 
-@pytest.mark.parametrize("planner", [torch_attention.plan, deterministic_attention.plan])
+@pytest.mark.parametrize("planner", [torch_attention.plan, tree_plan, deterministic_attention.plan])
 @pytest.mark.parametrize("shapes", SHAPES)
 @pytest.mark.parametrize(("heads", "kv_heads", "dim"), [(4, 4, 8), (6, 2, 16), (3, 1, 5)])
 @pytest.mark.parametrize("window", [None, 24])

@@ -152,6 +152,6 @@ def test_a_window_that_cuts_into_what_is_shared_is_obeyed(window):
     torch.testing.assert_close(out.double(), formula(segments, *tensors, window), atol=2e-6, rtol=2e-5)
 
 
-def test_where_nothing_is_shared_it_is_the_plain_kernel():
-    segments = grown([30, 500, (16, [5, 6])], blocks=shuffled(100, 4))
-    assert isinstance(tree_plan(segments, 4, SIZE, CPU), torch_attention.TorchPlan)
+def test_a_step_without_decode_rows_is_the_plain_kernel():
+    segments = grown([], blocks=shuffled(100, 4), chunks=((20, 30),))
+    assert isinstance(tree_plan(segments, 20, SIZE, CPU), torch_attention.TorchPlan)
