@@ -24,7 +24,7 @@ def test_products_of_any_number_of_rows(dtype, bias):
 
 
 def test_what_something_else_reads_stays(monkeypatch):
-    monkeypatch.setattr(packing, "LEAST", 0)
+    monkeypatch.setattr(packing, "LEAST", dict.fromkeys(packing.LEAST, 0))
 
     class Tied(nn.Module):
         def __init__(self):
@@ -38,8 +38,47 @@ def test_what_something_else_reads_stays(monkeypatch):
     assert type(model.head) is nn.Linear
 
 
-def test_small_layers_stay():
-    model = nn.Sequential(nn.Linear(1024, 1024), nn.Linear(1024, 1023))
+class Attention(nn.Module):
+    def __init__(self, bias=False):
+        super().__init__()
+        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(48, n, bias=bias) for n in (64, 32, 16))
+
+    def forward(self, x, other):
+        return self.q_proj(x), self.k_proj(x), self.v_proj(other)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@torch.inference_mode()
+def test_queries_keys_and_values_are_one_product_whatever_they_are_called_with(monkeypatch, bias):
+    monkeypatch.setattr(packing, "LEAST", dict.fromkeys(packing.LEAST, 0))
+    torch.manual_seed(2)
+    model = Attention(bias)
+    one, two = torch.randn(2, 1, 7, 48)
+    expected = [model(x, other) for x, other in ((one, one), (one, two), (two, two))]
+    products = []
+    real = PackedLinear.forward
+    monkeypatch.setattr(PackedLinear, "forward", lambda self, x: products.append(x) or real(self, x))
+    assert pack(model) == 3
+    for (x, other), wanted in zip(((one, one), (one, two), (two, two)), expected, strict=True):
+        torch.testing.assert_close(model(x, other), wanted, atol=1e-6, rtol=1e-5)
+    assert len(products) == 1 + 2 + 1
+    # Nothing of a step is left behind.
+    assert model.q_proj.together._input is None
+    assert not model.q_proj.together._outputs
+
+
+def test_a_sibling_that_is_read_elsewhere_too_stays_apart(monkeypatch):
+    monkeypatch.setattr(packing, "LEAST", dict.fromkeys(packing.LEAST, 0))
+    model = nn.ModuleList([Attention(), nn.Linear(48, 32, bias=False)])
+    model[1].weight = model[0].k_proj.weight
+    assert pack(model) == 2
+    assert type(model[0].k_proj) is nn.Linear
+    assert isinstance(model[0].q_proj, PackedLinear)
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(torch.float32, 1024), (torch.bfloat16, 256)])
+def test_small_layers_stay(dtype, size):
+    model = nn.Sequential(nn.Linear(size, size), nn.Linear(size, size - 1)).to(dtype)
     assert pack(model) == 1
     assert [type(layer) for layer in model] == [PackedLinear, nn.Linear]
 
@@ -51,9 +90,9 @@ def test_the_engine_packs_except_in_deterministic_mode(tiny, bench, ask, monkeyp
 
     plain = bench(tiny(family))
     assert packed(plain) == 0
-    monkeypatch.setattr(packing, "LEAST", 0)
+    monkeypatch.setattr(packing, "LEAST", dict.fromkeys(packing.LEAST, 0))
     b = bench(tiny(family))
-    assert packed(b) > 2 * 4
+    assert packed(b) > 2 * 2
     requests = [ask(f"The harbour master wrote {n}", 12) for n in range(3)]
     plain.run(*requests)
     b.run(*requests)
