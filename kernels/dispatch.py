@@ -6,12 +6,16 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from semantic_parrot.kernels import deterministic_attention, torch_attention, torch_tree, worth
 from semantic_parrot.kernels.paging import Plan, Planner, Segment
+
+if TYPE_CHECKING:
+    from semantic_parrot.kernels.triton_attention import How
 
 logger = logging.getLogger(__name__)
 
@@ -34,12 +38,19 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
+def triton_how(device: torch.device, *, deterministic: bool) -> How:
+    """What is shared and how it is cut, for the Triton kernels on a device."""
+    from semantic_parrot.kernels import triton_attention
+
+    if deterministic:
+        return triton_attention.DETERMINISTIC
+    return triton_attention.How(worth=worth.read("triton", device_name(device)))
+
+
 def _triton(device: torch.device, reference: Planner, *, deterministic: bool) -> Planner:
     from semantic_parrot.kernels import triton_attention
 
-    how = triton_attention.DETERMINISTIC
-    if not deterministic:
-        how = triton_attention.How(worth=worth.read("triton", device_name(device)))
+    how = triton_how(device, deterministic=deterministic)
     said: set[str] = set()
 
     def planner(segments: Sequence[Segment], rows: int, block_size: int, device: torch.device) -> Plan:

@@ -7,8 +7,11 @@ from typing import Any, Final
 
 import torch
 
+from semantic_parrot.core.engine.kv import PagedCache
+from semantic_parrot.core.engine.runner import Decode
 from semantic_parrot.core.engines.protocol import ModelLoadError
 from semantic_parrot.kernels import triton_setup
+from semantic_parrot.kernels.dispatch import triton_how
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +33,20 @@ def choose(asked: str, device: torch.device) -> str:
         logger.warning("torch computes, more slowly than Triton would, which can't be had: %s", error)
         return "torch"
     return "triton"
+
+
+def decode(
+    kernels: str, model: Any, cache: PagedCache, layers: dict[int, int], *, deterministic: bool
+) -> Decode | None:
+    """What runs decode steps apart from others: none, but where a CUDA graph could."""
+    if kernels != "triton":
+        return None
+    from semantic_parrot.core.engine import static_decode
+
+    if not static_decode.suits(model, cache):
+        return None
+    how = triton_how(cache.keys[0].device, deterministic=deterministic)
+    return static_decode.StaticDecode(model, cache, layers, how).run
 
 
 def apply(kernels: str, model: Any, *, deterministic: bool) -> None:

@@ -45,6 +45,18 @@ def fuse(model: Any, *, deterministic: bool) -> None:
         body.layers[index] = Layer(layer)
 
 
+def forward(model: Any, tokens: Tensor, positions: Tensor, step: attention.Step) -> Tensor:
+    """A fused model without what transformers' own forward does around its layers: `tokens` and `positions` [1, rows] →
+    logits of every row, [rows, vocabulary]. Asks the device nothing."""
+    body = model.model
+    hidden = body.embed_tokens(tokens)
+    angles = body.rotary_emb(hidden, position_ids=positions)
+    for layer in body.layers:
+        hidden = layer(hidden, position_embeddings=angles, parrot=step)
+    logits: Tensor = model.lm_head(body.norm(hidden)[0])
+    return logits
+
+
 class Product(nn.Module):
     """`nn.Linear` by `kernels.matmul`."""
 

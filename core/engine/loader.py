@@ -78,6 +78,7 @@ def load(options: Options) -> tuple[EngineLoop, int]:
         pool, tree, budget=options.chunk, max_batch=options.max_batch, long_after=long_after, offload=offload
     )
     order = {layer: n for n, layer in enumerate(sorted(layers))}
+    decode = backend.decode(kernels, model, cache, order, deterministic=options.deterministic)
     runner = Runner(
         model,
         cache,
@@ -86,6 +87,7 @@ def load(options: Options) -> tuple[EngineLoop, int]:
         long_after=long_after,
         kernels=kernels,
         store=store,
+        decode=decode,
     )
     eos = _eos(model, tokenizer)
     text, size = TextModel(tokenizer), int(config.vocab_size)

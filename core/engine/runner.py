@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,12 +15,14 @@ from semantic_parrot.core.engine.planner import Batch, Work
 from semantic_parrot.kernels.dispatch import paged_attention
 from semantic_parrot.kernels.paging import Segment
 
+#: (tokens, positions, segments) → logits.
+Decode = Callable[[Sequence[int], Sequence[int], Sequence[Segment]], Tensor]
 ROWS = 16  # from about this many rows on, a product's row has the same bits whatever the number of rows
 
 
 class Runner:
     """`layers`: from the model's layer index to the cache's. `long_after` as in the planner. `store`: the second tier's
-    slots."""
+    slots. `decode`: runs the steps that have one row for each sequence, if there is one."""
 
     def __init__(
         self,
@@ -32,6 +34,7 @@ class Runner:
         long_after: int | None,
         kernels: str = "torch",
         store: OffloadStore | None = None,
+        decode: Decode | None = None,
     ) -> None:
         self._model = model
         self._cache = cache
@@ -40,6 +43,7 @@ class Runner:
         self._long_after = long_after
         self._store = store
         self._device = cache.keys[0].device
+        self._decode = decode
         self._plan = paged_attention(kernels, self._device, deterministic=deterministic)
 
     def prepare(self, batch: Batch) -> None:
@@ -77,6 +81,8 @@ class Runner:
     def _forward(
         self, tokens: Sequence[int], positions: Sequence[int], segments: Sequence[Segment], wanted: list[int]
     ) -> Tensor:
+        if self._decode is not None and len(wanted) == len(segments) and all(s.rows == 1 for s in segments):
+            return self._decode(tokens[: len(segments)], positions[: len(segments)], segments)
         plan = self._plan(segments, len(tokens), BLOCK_SIZE, self._device)
         rows = list(wanted)
         if self._deterministic and rows:
