@@ -28,10 +28,11 @@ class OpenVino(Peer):
     recipe = Recipe(VERSION, steps)
 
     def convert(self, setup: Setup) -> Path:
-        """Weights in fp32, whose type of computation is chosen when they are loaded."""
-        path = setup.checkpoint.with_name(f"{setup.checkpoint.name}.openvino")
+        """Weights in fp32 (both checkpoints hold the same numbers); in what they are computed is chosen at load."""
+        checkpoint = setup.checkpoint.with_name(setup.checkpoint.name.replace(setup.dtype, "float32"))
+        path = checkpoint.with_name(f"{checkpoint.name}.openvino")
         tool = str(self.folder / "venv" / "bin" / "optimum-cli")
-        model = ["--model", str(setup.checkpoint), "--task", "text-generation-with-past", "--weight-format", "fp32"]
+        model = ["--model", str(checkpoint), "--task", "text-generation-with-past", "--weight-format", "fp32"]
         once(path, lambda new: [tool, "export", "openvino", *model, str(new)])
         return path
 
