@@ -21,7 +21,11 @@ class Pipeline:
         scheduler.max_num_seqs = 64
         scheduler.max_num_batched_tokens = 512
         scheduler.enable_prefix_caching = False
-        options = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": precision, "KV_CACHE_PRECISION": "f32"}
+        options = {
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": precision,
+            "KV_CACHE_PRECISION": precision,
+        }
         self._pipeline = genai.ContinuousBatchingPipeline(model, scheduler, "CPU", options)
         self._tokenizer = self._pipeline.get_tokenizer()
         self._ids = iter(range(1 << 30))
