@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.runnables import RunnableBranch, RunnableWithFallbacks
+from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.retry import RunnableRetry
 
 from semantic_parrot.adapters.langchain.lower import Lowering, steps_of
@@ -29,6 +30,27 @@ def position_of(config: Mapping[str, Any] | None) -> int | None:
         if isinstance(tag, str) and tag.startswith("seq:step:") and tag[9:].isdecimal():
             return int(tag[9:])
     return None
+
+
+def standing(runnable: object, frame: Frame | None, position: int | None) -> tuple[Frame | None, int | None]:
+    """The sequence, and the position in it, where `runnable` stands. That is `frame` or around it: in a stream, the
+    code that runs is that of a later step, which reads."""
+    around = frame
+    while around is not None and position is not None:
+        steps = steps_of(around.runnable)
+        if steps is not None and position <= len(steps) and _stands_for(steps[position - 1], runnable):
+            return around, position
+        around = around.parent
+    return frame, None
+
+
+def _stands_for(step: object, runnable: object) -> bool:
+    """Whether `runnable` is what runs where `step` does: itself, or what it wraps."""
+    if step is runnable:
+        return True
+    if isinstance(step, RunnableWithFallbacks):
+        return any(_stands_for(choice, runnable) for choice in step.runnables)
+    return isinstance(step, RunnableBindingBase) and _stands_for(step.bound, runnable)
 
 
 def continue_after(low: Lowering, frame: Frame | None, position: int | None, value: Value) -> None:

@@ -27,7 +27,7 @@ def _configs(config: Any, count: int) -> Sequence[Any]:
 
 def _invoke(original: Method) -> Method:
     def invoke(self: Any, input: Any, config: Any = None, **kwargs: Any) -> Any:
-        visit = enter(self, [input], [config], kwargs)
+        visit = enter(self, [input], [config], kwargs) if contains_model(self) else None
         if visit is None:
             return original(self, input, config, **kwargs)
         try:
@@ -41,7 +41,7 @@ def _invoke(original: Method) -> Method:
 
 def _ainvoke(original: Method) -> Method:
     async def ainvoke(self: Any, input: Any, config: Any = None, **kwargs: Any) -> Any:
-        visit = enter(self, [input], [config], kwargs)
+        visit = enter(self, [input], [config], kwargs) if contains_model(self) else None
         if visit is None:
             return await original(self, input, config, **kwargs)
         try:
@@ -82,7 +82,7 @@ def _abatch(original: Method) -> Method:
 
 
 def _enter_batch(self: Any, inputs: Any, config: Any, kwargs: dict[str, Any]) -> Visit | None:
-    if not inputs:
+    if not inputs or not contains_model(self):
         return None
     bound = {key: value for key, value in kwargs.items() if key != "return_exceptions"}
     return enter(self, list(inputs), _configs(config, len(inputs)), bound)

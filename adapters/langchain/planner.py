@@ -16,7 +16,7 @@ from langchain_core.runnables.passthrough import RunnableAssign
 
 from semantic_parrot.adapters.answers import Answer
 from semantic_parrot.adapters.courier import COURIERS
-from semantic_parrot.adapters.langchain.frames import FRAME, Frame, continue_after, position_of
+from semantic_parrot.adapters.langchain.frames import FRAME, Frame, continue_after, position_of, standing
 from semantic_parrot.adapters.langchain.lower import LowerableModel, Lowering, steps_of
 from semantic_parrot.adapters.langchain.values import Answered, Cut, lift
 from semantic_parrot.adapters.marks import Ref
@@ -65,7 +65,7 @@ class Planner:
             for value, config in zip(inputs, configs, strict=True):
                 result = low.run(runnable, lift(value))
                 if parent is not None:
-                    continue_after(low, parent, position_of(config), result)
+                    continue_after(low, *standing(runnable, parent, position_of(config)), result)
             low.plan.covered[id(runnable)] -= len(inputs)  # these run now, under this plan
             scope.cover(low.plan.covered)
             scope.submit(low.plan)
@@ -95,7 +95,7 @@ class Planner:
                 held[key] -= 1
                 if held[key] < 0:
                     variable = low.plan.add(request, model.parrot_endpoint, site)
-                    continue_after(low, frame, position, Answered(Ref(variable)))
+                    continue_after(low, *standing(model, frame, position), Answered(Ref(variable)))
             scope.cover(low.plan.covered)
             scope.submit(low.plan)
 
@@ -116,7 +116,7 @@ class ModelSite:
             body = {key: value for key, value in request.items() if key not in IGNORED}
             variable = low.plan.add(body, self.model.parrot_endpoint, site)
             if self.model.parrot_obstacle() is None and self.planner.ledger.reason(site) is None:
-                continue_after(low, self.frame, self.position, Answered(Ref(variable)))
+                continue_after(low, *standing(self.model, self.frame, self.position), Answered(Ref(variable)))
                 answer = scope.submit(low.plan, reserved=variable)
                 if answer is not None:
                     scope.cover(low.plan.covered)
@@ -217,11 +217,11 @@ def enter(
         return None
     owned = scope is None
     scope = scope or PLANNER.new_scope(streaming=streaming)
-    position = position_of(configs[0]) if parent is not None and configs else None
+    around, position = standing(runnable, parent, position_of(configs[0]) if configs else None)
     contained = scope.consume(id(runnable), 1 if inputs is None else len(inputs))
     if inputs is not None and not kwargs and not contained:
         PLANNER.plan_entry(scope, runnable, inputs, configs, parent)
-    return Visit(scope, Frame(runnable, parent, position), owned)
+    return Visit(scope, Frame(runnable, around, position), owned)
 
 
 def enter_calls(

@@ -378,7 +378,7 @@ CORRECT = (
             | step("R {y}", m)
         ),
         {"x": "1"},
-        (8, 5),
+        (8, 3),
     ),
     Shape(
         "pydantic",
@@ -392,6 +392,16 @@ CORRECT = (
         ),
         {"x": "1"},
         (3, 2),
+    ),
+    Shape(
+        "pulled",
+        lambda m: (
+            (RunnableLambda(retrieve) | step("A {y}", m)).with_retry()
+            | step("B {y}", m).with_config(tags=["t"])
+            | step("C {y}", m).with_config(tags=["t"])
+        ),
+        {"q": "z"},
+        (3, 1),
     ),
     Shape("history", remembered, {"q": "?"}, (2, 1)),
     Shape(
