@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
-from semantic_parrot.kernels import torch_tree
+from semantic_parrot.kernels.dispatch import paged_attention
 from semantic_parrot.kernels.paging import Segment
 
 BLOCK = 16
@@ -76,7 +76,7 @@ def _ours(q: Tensor, keys: Tensor, values: Tensor, prefix: int) -> Tensor:
             for position in range(total - rows):
                 cache[table[position // BLOCK], :, position % BLOCK] = one[:, position].float()
     segments = [Segment(i * rows, rows, total, table) for i, table in enumerate(tables)]
-    plan = torch_tree.plan(segments, sequences * rows, BLOCK, CPU)
+    plan = paged_attention("torch", CPU, deterministic=False)(segments, sequences * rows, BLOCK, CPU)
 
     def flat(x: Tensor) -> Tensor:  # [sequences, heads, rows, dim] → [1, heads, sequences * rows, dim]
         return x.transpose(0, 1).flatten(1, 2)[None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from unittest import mock
 
 import torch
@@ -17,7 +18,7 @@ from semantic_parrot.core.engine.loop import EngineLoop
 from semantic_parrot.core.engine.messages import Failed, Finished, Options, Text
 from semantic_parrot.core.request import ModelRequest
 from semantic_parrot.core.sampling import Sampling
-from semantic_parrot.kernels import torch_attention
+from semantic_parrot.kernels import torch_tree
 
 
 class InProcess:
@@ -68,10 +69,10 @@ class InProcess:
 
 @contextmanager
 def _planned(tree: bool) -> Iterator[None]:
-    """Without tree attention, as before it was there: the reference kernel."""
+    """Without tree attention: nothing is worth a segment of its own, the kernel is the same."""
     if tree:
         yield
         return
     chosen = "semantic_parrot.core.engine.runner.paged_attention"
-    with mock.patch(chosen, return_value=torch_attention.plan):
+    with mock.patch(chosen, return_value=partial(torch_tree.plan, worth=lambda rows, tokens: False)):
         yield

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engines import check, drive
+from engines import accuracy, check, drive
 from engines.check import Expected
 from engines.results import Results
 from engines.table import into, text, values
@@ -199,3 +199,9 @@ def test_a_way_of_sharing_that_fails_is_a_row(kept: Results) -> None:
     assert "| shared | 42 | 2.0 |  |" in page
     assert "| without tree attention | 10 | 6.0 | 4.20 [4.00, 4.40] |" in page
     assert "| nothing shared | failed |" in page
+
+
+def test_attention_is_measured_through_the_kernels_that_are_served() -> None:
+    shapes = {row["what"]: row for row in accuracy.measured("float32")}
+    for row in shapes.values():
+        assert 0 < row["ours_rms"] < 4 * row["sdpa_rms"] < 1e-6
