@@ -44,6 +44,7 @@ gpu:
 	  || echo "not run: tests/engine/test_triton_kernels.py needs pydantic, llguidance and transformers"
 	@! $(GPU) -c "import pydantic, llguidance, transformers" 2>/dev/null \
 	  || $(GPU) -m pytest -c tests/gpu.ini tests/engine/test_triton_kernels.py
+	$(GPU) benchmarks/kernels.py --only gpu --json benchmarks/results/kernels-gpu.json
 	$(GPU) benchmarks/ops.py --json benchmarks/results/ops-gpu.json
 	$(GPU) benchmarks/dispatch.py --repeats 7 --write --json benchmarks/results/dispatch-gpu.json
 
