@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 
@@ -82,6 +84,26 @@ def test_budget_on_a_cpu(monkeypatch, free, budget):
 def test_budget_on_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10 * GIB, 80 * GIB))
     assert memory.kv_budget(torch.device("cuda")) == 8 * GIB
+
+
+@pytest.mark.parametrize(
+    ("mounts", "in_memory"),
+    [
+        ("/dev/vda / ext4", False),
+        ("/dev/vda / ext4,tmpfs {} tmpfs", True),
+        ("tmpfs / tmpfs,/dev/vda {} ext4", False),
+        ("/dev/vda / ext4,tmpfs {}/b tmpfs,tmpfs {}x tmpfs", False),
+        ("tmpfs {} tmpfs,/dev/vda {} ext4", False),  # the later one covers the other
+        (None, False),
+    ],
+)
+def test_a_file_for_what_is_evicted_takes_a_tenth_of_a_free_disk_and_no_memory(machine, tmp_path, mounts, in_memory):
+    root, directory = machine(GIB), tmp_path.resolve()
+    if mounts is not None:
+        lines = [f"{mount} rw 0 0" for mount in mounts.replace("{}", str(directory)).split(",")]
+        (root / "proc/mounts").write_text("\n".join(lines))
+    found = memory.offload_budget(directory, root)
+    assert found == 0 if in_memory else 0 < found < shutil.disk_usage(directory).total / 5
 
 
 def test_the_cache_is_what_the_budget_holds(tiny, monkeypatch):
