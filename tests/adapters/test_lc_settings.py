@@ -309,7 +309,7 @@ def test_importing_the_adapter_is_light():
 def test_a_fork_gets_a_courier_of_its_own(server):
     code = f"""
 import os, sys
-sys.path.insert(0, {str(os.path.join(os.path.dirname(__file__), "helpers"))!r})
+sys.path = {sys.path!r}
 from lc_shapes import PROMISED
 from semantic_parrot.adapters.langchain import ChatParrot, stats
 chain = PROMISED[0].build(ChatParrot(base_url={server.url!r}, temperature=0))
