@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Mapping
 
 from semantic_parrot.core.engine.messages import (
     Command,
@@ -107,20 +108,27 @@ def _encode(command: Command) -> bytes:
         raise InvalidRequest("the text is not valid Unicode: it has a lone surrogate") from error
 
 
-async def spawn(options: Options) -> tuple[Child, Ready]:
-    """A process that has loaded the model, and what it says of it. Raises ModelLoadError."""
-    ours, theirs = socket.socketpair()
-    environment = {
-        **os.environ,
-        "OMP_WAIT_POLICY": "PASSIVE",  # a thread that spins while it waits takes the core from whoever has work
+def environment(outer: Mapping[str, str]) -> dict[str, str]:
+    """The process's environment, within that of ours."""
+    return {
+        # A thread that spins while it waits takes the core from whoever has work, and one that sleeps at once is late
+        # for each of a step's hundred products: it spins for some ten microseconds, then sleeps.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "GOMP_SPINCOUNT": "20000",
         # Tensors of a few MiB come and go with each layer: kept by the process, their pages are not zeroed each time.
         "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
         "MALLOC_TRIM_THRESHOLD_": str(512 << 20),
         "MALLOC_TOP_PAD_": str(16 << 20),
+        **outer,
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_VERBOSITY": "error",
         "TOKENIZERS_PARALLELISM": "false",
     }
+
+
+async def spawn(options: Options) -> tuple[Child, Ready]:
+    """A process that has loaded the model, and what it says of it. Raises ModelLoadError."""
+    ours, theirs = socket.socketpair()
     try:
         with theirs:
             process = await asyncio.create_subprocess_exec(
@@ -128,7 +136,7 @@ async def spawn(options: Options) -> tuple[Child, Ready]:
                 pass_fds=(theirs.fileno(),),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
-                env=environment,
+                env=environment(os.environ),
             )  # fmt: skip
     except BaseException:
         ours.close()

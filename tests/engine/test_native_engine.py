@@ -11,6 +11,7 @@ import sys
 import psutil
 import pytest
 
+from semantic_parrot.core.engine.child import environment
 from semantic_parrot.core.engines.native import NativeEngine
 from semantic_parrot.core.engines.protocol import Delta, Done, ModelLoadError
 from semantic_parrot.core.errors import ContextOverflow, EmptyPrompt, EngineFailed, InvalidRequest
@@ -135,6 +136,7 @@ async def test_a_process_that_dies_while_it_loads(tiny):
 
 PARENT = """
 import asyncio, sys
+from semantic_parrot.core.engine.child import environment
 from semantic_parrot.core.engines.native import NativeEngine
 from semantic_parrot.core.request import ModelRequest
 from semantic_parrot.core.sampling import Sampling
@@ -160,3 +162,11 @@ def test_the_engine_dies_with_its_parent(tiny):
         finally:
             parent.kill()
         child.wait(timeout=10)
+
+
+def test_what_the_environment_says_of_threads_goes_before_what_we_would_say():
+    ours = environment({"PATH": "/bin"})
+    assert ours["PATH"] == "/bin"
+    assert int(ours["GOMP_SPINCOUNT"]) > 0
+    theirs = environment({"PATH": "/bin", "GOMP_SPINCOUNT": "7", "HF_HUB_OFFLINE": "0"})
+    assert theirs == {**ours, "GOMP_SPINCOUNT": "7"}
