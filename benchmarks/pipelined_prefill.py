@@ -29,7 +29,8 @@ def chain(seed: int, tokens: int) -> dict[str, Any]:
 
     def request(limit: int, *parts: Any) -> dict[str, Any]:
         messages = [{"role": "user", "content": {"$t": list(parts)}}]
-        sampling = {"temperature": 0, "max_tokens": limit, "ignore_eos": True}
+        # Not `ignore_eos`: what follows an end is often no text at all, and the reader has nothing to read.
+        sampling = {"temperature": 0, "max_tokens": limit, "min_tokens": limit}
         return {"model": "demo", "messages": messages, **sampling}
 
     first = request(tokens, f"Merge these summaries into one report:\nEntry {seed}: Kestrel left berth 4.")
