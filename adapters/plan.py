@@ -127,6 +127,10 @@ class Plan:
         named = {"id": repeated.output, "over": source, "item": repeated.item, "output": repeated.output}
         home.maps.append({**named, "bound": MAX_BOUND, "result": repeated.result or repeated.item, **nodes.body()})
 
+    def nodes(self) -> tuple[Nodes, ...]:
+        """What each server is to do, whether it is worth a program or not."""
+        return tuple(self._open.values())
+
     def submissions(self) -> list[tuple[Nodes, list[PlannedCall]]]:
         """What each server is to do, with the calls in it, without what is not worth a program."""
         found = [(nodes, [c for c in self.calls if c.endpoint == nodes.endpoint]) for nodes in self._open.values()]

@@ -105,18 +105,22 @@ def demo(
 @app.command()
 def explain(
     what: Annotated[
-        str | None, typer.Argument(help="A run's id, or a file with a program; else the latest run.")
+        str | None,
+        typer.Argument(
+            help="A run's id, a file with a program, or a LangChain chain as module:name; else the latest run."
+        ),
     ] = None,
+    input: Annotated[str | None, typer.Option("--input", help="What the chain is given, as JSON; {}.")] = None,
     url: Annotated[str, typer.Option(help="The server that knows the run.")] = "http://127.0.0.1:8765",
     json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
     mermaid: Annotated[bool, typer.Option("--mermaid", help="Print the graph as a Mermaid flowchart.")] = False,
-    html: Annotated[Path | None, typer.Option(help="Write the report of a run to this file.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the report of a run, or of a chain, to this file.")] = None,
 ) -> None:
-    """Say what a run did and why, or what the server would make of a program."""
+    """Say what a run did and why, what the server would make of a program, or what planning makes of a chain."""
     from semantic_parrot.server.explain.command import ExplainOptions
     from semantic_parrot.server.explain.command import explain as run
 
-    raise typer.Exit(run(ExplainOptions(what=what, url=url, as_json=json, as_mermaid=mermaid, html=html)))
+    raise typer.Exit(run(ExplainOptions(what=what, input=input, url=url, as_json=json, as_mermaid=mermaid, html=html)))
 
 
 @app.command()

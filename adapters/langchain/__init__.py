@@ -7,9 +7,10 @@ a block, `uninstall()` takes the hooks out of LangChain. PARROT_DISABLE=1 turns 
 planner's own errors.
 """
 
+from semantic_parrot.adapters.explanation import Explanation
 from semantic_parrot.adapters.langchain.chat import ChatParrot
 from semantic_parrot.adapters.langchain.control import disabled, install, stats, uninstall
-from semantic_parrot.adapters.langchain.explain import Explanation, explain
+from semantic_parrot.adapters.langchain.explain import explain
 from semantic_parrot.adapters.stats import Stats
 
 __all__ = ["ChatParrot", "Explanation", "Stats", "disabled", "explain", "install", "stats", "uninstall"]

@@ -2,53 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from langchain_core.runnables import Runnable
 
+from semantic_parrot.adapters.explanation import Explanation, Piece, Shared, producers, shared_prefixes
 from semantic_parrot.adapters.langchain.lower import LowerableModel, Lowering, rule_of, steps_of
 from semantic_parrot.adapters.langchain.planner import PLANNER, children_of, contains_model, enabled
+from semantic_parrot.adapters.langchain.sources import source_of
 from semantic_parrot.adapters.langchain.trace import Recording, Step
 from semantic_parrot.adapters.langchain.values import lift
 from semantic_parrot.adapters.plan import Plan, PlannedCall
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """`str()` is a tree; `rich.print` shows it in colour.
-
-    `calls`: what is planned at once. `cuts`: (piece, reason) of what is not. `round_trips`: how many the run is
-    expected to make; an estimate where code of the app decides what happens. `notes`: about planning as a whole.
-    """
-
-    root: Step
-    calls: tuple[PlannedCall, ...]
-    cuts: tuple[tuple[str, str], ...]
-    round_trips: int
-    notes: tuple[str, ...]
-
-    def lines(self) -> Iterator[tuple[str, str]]:
-        """(kind, line): kind is "plain", "call", "cut" or "waits"."""
-        trips = "round trip" if self.round_trips == 1 else "round trips"
-        yield (
-            "plain",
-            f"{len(self.calls)} planned call{'s' * (len(self.calls) != 1)}, {self.round_trips} {trips} expected",
-        )
-        inputs = {call.variable: call.inputs for call in self.calls}
-        yield from _tree(self.root, "", "", inputs)
-        for note in self.notes:
-            yield "cut", f"note: {note}"
-
-    def __str__(self) -> str:
-        return "\n".join(line for _, line in self.lines())
-
-    def __rich__(self) -> Any:
-        from rich.text import Text
-
-        styles = {"plain": "", "call": "green", "cut": "yellow", "waits": "dim"}
-        return Text("\n").join(Text(line, style=styles[kind]) for kind, line in self.lines())
 
 
 def explain(chain: Runnable[Any, Any], input: Any) -> Explanation:
@@ -66,38 +31,34 @@ def explain(chain: Runnable[Any, Any], input: Any) -> Explanation:
     snapshot = PLANNER.statistics.snapshot()
     if snapshot.last_error is not None:
         notes.append(f"the planner failed {snapshot.planner_errors} times, last with {snapshot.last_error}")
-    return Explanation(trace.root, tuple(low.plan.calls), tuple(_cuts(trace.root)), trips, tuple(notes))
+    calls = {call.variable: call for call in low.plan.calls}
+    root = _piece(trace.root, calls, producers(low.plan), shared_prefixes(low.plan.calls))
+    return Explanation(root, tuple(low.plan.calls), trips, tuple(notes))
 
 
-def _name(runnable: Any) -> str:
-    return str(runnable.get_name())
-
-
-def _label(step: Step, inputs: dict[str, tuple[str, ...]]) -> tuple[str, str]:
-    name = _name(step.runnable)
+def _piece(
+    step: Step,
+    calls: Mapping[str, PlannedCall],
+    producers: Mapping[str, Sequence[str]],
+    shared: Mapping[str, Shared],
+) -> Piece:
+    children = tuple(_piece(child, calls, producers, shared) for child in step.children)
+    name = str(step.runnable.get_name())
     if step.reason is not None:
-        return "cut", f"{name}: stays on the client: {step.reason}"
-    if step.waits:
-        return "waits", f"{name}: planned when its input is known"
-    if step.variable is not None:
-        reads = f" reads {', '.join(inputs[step.variable])}" if inputs[step.variable] else ""
-        return "call", f"{name}: call, makes {step.variable}{reads}"
-    return "plain", name
-
-
-def _tree(step: Step, first: str, rest: str, inputs: dict[str, tuple[str, ...]]) -> Iterator[tuple[str, str]]:
-    kind, text = _label(step, inputs)
-    yield kind, first + text
-    for i, child in enumerate(step.children):
-        last = i == len(step.children) - 1
-        yield from _tree(child, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "), inputs)
-
-
-def _cuts(step: Step) -> Iterator[tuple[str, str]]:
-    if step.reason is not None:
-        yield _name(step.runnable), step.reason
-    for child in step.children:
-        yield from _cuts(child)
+        return Piece(name, reason=step.reason, source=source_of(step.runnable, step.cause), children=children)
+    if step.variable is None:
+        return Piece(name, waits=step.waits, children=children)
+    call = calls[step.variable]
+    needs = dict.fromkeys(maker for read in call.inputs for maker in producers.get(read, ()))
+    return Piece(
+        name,
+        call=call.variable,
+        repeated=call.repeated,
+        reads=call.inputs,
+        needs=tuple(needs),
+        shares=shared.get(call.variable),
+        children=children,
+    )
 
 
 def _pending_trips(step: Step) -> int:

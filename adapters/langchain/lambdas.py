@@ -54,7 +54,7 @@ def apply(function: Callable[..., Any], value: Value, each: Each) -> Value:
     try:
         expression, argument = _source(function.__code__)
     except Cut as cut:
-        raise Cut(f"{function.__name__} is code of the app: {cut}") from None
+        raise Cut(f"{function.__name__} is code of the app: {cut}", function) from None
     return _Reader(function, {argument: value}, each).read(expression)
 
 

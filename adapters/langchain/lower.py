@@ -100,7 +100,7 @@ class Lowering:
             try:
                 return self.lower(runnable, value, {})
             except Cut as cut:
-                step.cut(str(cut))
+                step.cut(cut)
                 return UNKNOWN
             finally:
                 self._place = outer

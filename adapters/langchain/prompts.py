@@ -104,7 +104,7 @@ def _variables(prompt: ChatPromptTemplate | PromptTemplate, value: Value) -> dic
 def _partials(prompt: ChatPromptTemplate | PromptTemplate) -> dict[str, Value]:
     for name, partial in prompt.partial_variables.items():
         if callable(partial):
-            raise Cut(f"the partial variable {name!r} is computed by a function")
+            raise Cut(f"the partial variable {name!r} is computed by a function", partial)
     return {name: Known(partial) for name, partial in prompt.partial_variables.items()}
 
 

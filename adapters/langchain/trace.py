@@ -9,20 +9,23 @@ from typing import Any
 
 from langchain_core.runnables import Runnable
 
+from semantic_parrot.adapters.langchain.values import Cut
+
 
 @dataclass(slots=True)
 class Step:
-    """A runnable in the tree. `variable`: of the call that it became. `reason`: why it was cut. `waits`: it stands
-    after a cut and is planned when its input is known."""
+    """A runnable in the tree. `variable`: of the call that it became. `reason`: why it was cut, because of `cause`.
+    `waits`: it stands after a cut and is planned when its input is known."""
 
     runnable: Any
     variable: str | None = None
     reason: str | None = None
+    cause: object = None
     waits: bool = False
     children: list[Step] = field(default_factory=list)
 
-    def cut(self, reason: str) -> None:
-        self.reason = reason
+    def cut(self, cut: Cut) -> None:
+        self.reason, self.cause = str(cut), cut.cause
 
 
 class Trace:

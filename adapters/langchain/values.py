@@ -16,7 +16,11 @@ from semantic_parrot.adapters.marks import Part, Ref
 
 
 class Cut(Exception):
-    """Planning stops here; the message says why."""
+    """Planning stops here; the message says why. `cause`: the app's function or class that is why, if one is."""
+
+    def __init__(self, message: str, cause: object = None) -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 @dataclass(frozen=True, slots=True)

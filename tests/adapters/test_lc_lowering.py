@@ -29,7 +29,7 @@ def content(request):
 
 
 def reasons(chain, given):
-    return [reason for _, reason in explain(chain, given).cuts]
+    return [piece.reason for piece in explain(chain, given).cuts]
 
 
 # Requests.
@@ -108,7 +108,7 @@ def test_what_is_cut_says_why_and_runs_nothing(piece, given, why):
     chain = step("A {x}", LLM) | piece | LLM
     explained = explain(chain, {"x": given})
     assert len(explained.calls) == 1
-    assert why in " ".join(reason for _, reason in explained.cuts)
+    assert why in " ".join(piece.reason for piece in explained.cuts)
     assert "stays on the client" in str(explained)
 
 
