@@ -37,10 +37,30 @@ class _Unary(_Operation):
 
 
 class Strip(_Unary):
-    """``text.strip(chars)``."""
+    """``text.strip(chars)``, or ``lstrip`` or ``rstrip``: at which `side`."""
 
     op: Literal["strip"]
     chars: str | None = None
+    side: Literal["both", "left", "right"] = "both"
+
+
+class Escape(_Unary):
+    """``html.escape(text)``: ``& < > " '`` become references."""
+
+    op: Literal["escape"]
+
+
+class Unescape(_Unary):
+    """``html.unescape(text)``: every HTML5 character reference becomes its characters."""
+
+    op: Literal["unescape"]
+
+
+class XmlText(_Unary):
+    """What an XML parser reads where `text` stands between two tags: references become characters, line ends
+    ``\\n``. An error where it would read markup, or refuse the text."""
+
+    op: Literal["xml_text"]
 
 
 class Json(_Unary):
@@ -161,5 +181,19 @@ class Select(_Unary):
 
 
 Transform = Annotated[
-    Strip | Json | Get | Member | Regex | Csv | Split | Join | Template | Compare | Select, Field(discriminator="op")
+    Strip
+    | Escape
+    | Unescape
+    | XmlText
+    | Json
+    | Get
+    | Member
+    | Regex
+    | Csv
+    | Split
+    | Join
+    | Template
+    | Compare
+    | Select,
+    Field(discriminator="op"),
 ]

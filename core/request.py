@@ -137,6 +137,8 @@ class _Chat(_Common):
 class _Completion(_Common):
     prompt: str
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+    #: Clients send it as what it is by default: the prompt is not repeated.
+    echo: Literal[False] = False
 
     def logprobs_wanted(self) -> int | None:
         return self.logprobs

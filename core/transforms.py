@@ -6,6 +6,7 @@ Where a framework has the operation too, the value is the framework's or there i
 from __future__ import annotations
 
 import csv
+import html
 import operator
 from collections.abc import Callable, Mapping
 from io import StringIO
@@ -17,6 +18,7 @@ from semantic_parrot.core.json_answer import parse_json_answer
 from semantic_parrot.core.regexes import check_regex, regex
 from semantic_parrot.core.value import JSON, MAX_SIZE, as_text, kind, refuse_large, shown
 from semantic_parrot.core.wire import TEMPLATE
+from semantic_parrot.core.xml_text import xml_text
 
 Values = Mapping[str, JSON]
 
@@ -47,7 +49,19 @@ def _text(value: JSON) -> str:
 
 
 def _strip(op: ops.Strip, values: Values) -> str:
-    return _text(values[op.of]).strip(op.chars)
+    return _SIDES[op.side](_text(values[op.of]), op.chars)
+
+
+def _escape(op: ops.Escape, values: Values) -> str:
+    return html.escape(_text(values[op.of]))
+
+
+def _unescape(op: ops.Unescape, values: Values) -> str:
+    return html.unescape(_text(values[op.of]))
+
+
+def _xml_text(op: ops.XmlText, values: Values) -> str:
+    return xml_text(_text(values[op.of]))
 
 
 def _json(op: ops.Json, values: Values) -> JSON:
@@ -159,6 +173,8 @@ def _select(op: ops.Select, values: Values) -> JSON:
     return values[op.default]
 
 
+_SIDES: dict[str, Callable[[str, str | None], str]] = {"both": str.strip, "left": str.lstrip, "right": str.rstrip}
+
 _ORDER: dict[str, Callable[[Any, Any], bool]] = {
     "less": operator.lt,
     "less_or_equal": operator.le,
@@ -168,6 +184,9 @@ _ORDER: dict[str, Callable[[Any, Any], bool]] = {
 
 _APPLY: dict[type, Callable[[Any, Values], JSON]] = {
     ops.Strip: _strip,
+    ops.Escape: _escape,
+    ops.Unescape: _unescape,
+    ops.XmlText: _xml_text,
     ops.Json: _json,
     ops.Get: _get,
     ops.Member: _member,

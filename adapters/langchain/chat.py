@@ -21,6 +21,7 @@ from semantic_parrot.adapters.langchain.lower import Kwargs, LowerableModel
 from semantic_parrot.adapters.langchain.planner import PLANNER, ModelSite, enter_calls
 from semantic_parrot.adapters.langchain.values import Cut
 from semantic_parrot.adapters.marks import Ref
+from semantic_parrot.adapters.openai_http import forget_environment
 from semantic_parrot.adapters.plan import Plan, Site
 from semantic_parrot.adapters.scope import SCOPE, SITE
 from semantic_parrot.adapters.transport import AsyncClient, SyncClient, claiming_clients
@@ -66,7 +67,7 @@ class ChatParrot(ChatOpenAI, LowerableModel):
         if settings.get("openai_organization") is None:
             self.openai_organization = None
         for client in (self.root_client, self.root_async_client):
-            _forget_environment(client, self.openai_organization, self.default_headers)
+            forget_environment(client, self.openai_organization, self.default_headers)
         instrument.install()
 
     @classmethod
@@ -248,14 +249,3 @@ def _endpoint_of(settings: Mapping[str, Any]) -> Endpoint:
         params=pairs(settings.get("default_query")),
         embedded=embedded,
     )
-
-
-def _forget_environment(client: Any, organization: str | None, headers: Mapping[str, str] | None) -> None:
-    """Take out of an OpenAI client what it read from OPENAI_* variables: that is for other servers."""
-    if client is None:
-        return
-    client.organization = organization
-    client.project = None
-    if hasattr(client, "admin_api_key"):
-        client.admin_api_key = None
-    client._custom_headers = dict(headers or {})  # holds OPENAI_CUSTOM_HEADERS; nothing public does

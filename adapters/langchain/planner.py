@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,41 +13,25 @@ from langchain_core.runnables.base import RunnableBindingBase, RunnableEachBase,
 from langchain_core.runnables.passthrough import RunnableAssign
 
 from semantic_parrot.adapters.answers import Answer
-from semantic_parrot.adapters.courier import COURIERS
 from semantic_parrot.adapters.langchain.frames import FRAME, Frame, continue_after, position_of, standing
 from semantic_parrot.adapters.langchain.lower import LowerableModel, Lowering, steps_of
 from semantic_parrot.adapters.langchain.values import Answered, Cut, lift
 from semantic_parrot.adapters.marks import Ref
 from semantic_parrot.adapters.plan import WORTH_SENDING, Plan
+from semantic_parrot.adapters.planning import BasePlanner, switched_off
 from semantic_parrot.adapters.scope import SCOPE, Scope
-from semantic_parrot.adapters.stats import SiteLedger, SiteNames, Statistics
 from semantic_parrot.core.wire import IGNORED, content_key
 
 
-class Planner:
-    """Thread-safe: what it learns is in the ledger and the statistics. `installed`: whether the hooks are in."""
+class Planner(BasePlanner):
+    """`installed`: whether the hooks are in."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.installed = False
-        self.statistics = Statistics()
-        self.ledger = SiteLedger()
-        self.names = SiteNames(self.ledger)
-
-    def new_scope(self, *, streaming: bool) -> Scope:
-        return Scope(COURIERS.get(), self.ledger, self.statistics, streaming=streaming)
 
     def lowering(self, scope: Scope) -> Lowering:
         return Lowering(Plan(), self.names.name, streaming=scope.streaming)
-
-    @contextmanager
-    def guarded(self) -> Iterator[None]:
-        """A fault of ours must never be the app's: it is counted, and the app goes on without a plan."""
-        try:
-            yield
-        except Exception as error:
-            self.statistics.planner_failed(error)
-            if os.environ.get("PARROT_DEBUG"):
-                raise
 
     def plan_entry(
         self,
@@ -124,9 +106,8 @@ class ModelSite:
         return None
 
 
-# The planner of this process: what it counts and learns is about the process. `disabled()` sets the other variable.
+# The planner of this process: what it counts and learns is about the process.
 PLANNER = Planner()
-DISABLED: ContextVar[bool] = ContextVar("parrot_disabled", default=False)
 
 _FOUND: dict[int, tuple[weakref.ref[Any], bool]] = {}
 
@@ -172,7 +153,7 @@ def children_of(runnable: Any) -> Sequence[Any]:
 
 
 def enabled() -> bool:
-    return PLANNER.installed and not DISABLED.get() and os.environ.get("PARROT_DISABLE", "") in ("", "0")
+    return PLANNER.installed and not switched_off()
 
 
 @dataclass(frozen=True, slots=True)

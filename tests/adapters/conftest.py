@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +12,13 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
+if find_spec("semantic_kernel") is None:
+    collect_ignore_glob = ["test_sk_*.py"]
+else:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of itself when it is imported
+        import semantic_kernel.agents
+        import semantic_kernel.connectors.ai.open_ai  # noqa: F401
 if any(find_spec(name) is None for name in ("langchain_openai", "fastapi")):
     collect_ignore_glob = ["test_*.py"]
 else:

@@ -46,7 +46,7 @@ COMPLETION = {"model": "m", "prompt": "x"}
         ({"ignore_eos": 1}, "ignore_eos"),
         ({"best_of": 1}, "best_of"),
         ({"suffix": ""}, "suffix"),
-        ({"echo": False}, "echo"),
+        ({"echo": True}, "echo"),
         ({"include_stop_str_in_output": True}, "include_stop_str_in_output"),
         ({"skip_special_tokens": False}, "skip_special_tokens"),
         ({"length_penalty": 1}, "length_penalty"),

@@ -31,6 +31,15 @@ def run(op, value, others=None, **fields):
     return apply(make(op, **fields), {"x": value, **(others or {})})
 
 
+NO_XML_TEXT = ["a<b", "a & b", "&copy;", "x\x0b", "\ud800", "<b>x</b>", "<b/>", "</t><t>", "</t>", "]]>", "<!-- x"]
+
+
+@pytest.mark.parametrize("text", NO_XML_TEXT)
+def test_markup_and_what_xml_forbids_is_no_xml_text(text):
+    with pytest.raises(NoMatch):
+        run("xml_text", text)
+
+
 DOC = {"items": [{"name": "a"}, {"name": "b"}], "n": 3}
 
 
@@ -39,6 +48,12 @@ DOC = {"items": [{"name": "a"}, {"name": "b"}], "n": 3}
     [
         ("strip", " \u2003a b\n", {}, "a b"),
         ("strip", "--a-", {"chars": "-"}, "a"),
+        ("strip", " a ", {"side": "left"}, "a "),
+        ("strip", " a ", {"side": "right"}, " a"),
+        ("escape", "<b> & \"q\" 'a' &amp;", {}, "&lt;b&gt; &amp; &quot;q&quot; &#x27;a&#x27; &amp;amp;"),
+        ("unescape", "&lt;&amp;amp;&copy&#65;&nope;", {}, "<&amp;©A&nope;"),
+        ("xml_text", "a\r\nb\rc &lt;&amp;amp;&#65; <!-- x --><![CDATA[<&]]>", {}, "a\nb\nc <&amp;A <&"),
+        ("xml_text", "", {}, ""),
         ("json", '{"a": [1, 1.5, true, null]}', {}, {"a": [1, 1.5, True, None]}),
         ("json", '```json\n{"a": 1}\n```', {}, {"a": 1}),
         ("json", 'Here it is:\n```json\n["x"]\n```', {}, ["x"]),
