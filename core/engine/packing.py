@@ -4,6 +4,9 @@ A step multiplies few rows by large weights. Packed beforehand, a product of 4 t
 in fp32 and 0.5 to 0.8 in bf16 (AVX-512); a small one gains nothing, for the way to the operation is longer. The
 operations are those that torch's own compiler uses when it freezes a model.
 
+One row alone has a product of its own in bf16: torch's plain matrix-vector product reads plain weights 1.2 to 1.7 times
+as fast as oneDNN reads packed ones (two Zen 4 cores, weights in no cache). So both are kept, if there is memory for it.
+
 Queries, keys and values are products of the same rows, so their weights become one: the first of the three calls
 computes all.
 
@@ -12,38 +15,65 @@ Rounding depends on the number of rows and on the product's shape, so determinis
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+from semantic_parrot.core.engine.memory import free_memory
+
+logger = logging.getLogger(__name__)
 
 #: Weights of a layer from which packing pays, by the type in which it multiplies.
 LEAST = {torch.float32: 1 << 20, torch.bfloat16: 1 << 16}
-#: Layers that are given one tensor, in the order of their calls.
+#: Layers that are given one tensor, in the order of their calls. (Of gate and up, as large as they are, one product
+#: gains nothing.)
 SIBLINGS = ("q_proj", "k_proj", "v_proj")
+_SHARE = 0.25  # of the free memory, for weights in both forms
 
 
 class PackedLinear(nn.Module):
     """y = x W^T + b for x [..., in], W packed."""
 
-    def __init__(self, *layers: nn.Linear) -> None:
-        """Of several `layers` with the same input: their outputs, one after the other."""
+    def __init__(self, *layers: nn.Linear, plain: bool = False) -> None:
+        """Of several `layers` with the same input: their outputs, one after the other. `plain`: the weights are kept as
+        they were too, for products of one row."""
         super().__init__()
+        self.in_features = layers[0].in_features
         self.out_features = sum(layer.out_features for layer in layers)
-        weight = torch.cat([layer.weight.detach() for layer in layers])
+        weights = [layer.weight.detach() for layer in layers]
+        weight = torch.cat(weights) if len(weights) > 1 else weights[0]
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, None)
+        self.plain = weight if plain else None
         self.bias = None if layers[0].bias is None else torch.cat([layer.bias.detach() for layer in layers])
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.plain is not None and x.numel() == self.in_features:
+            return _one_row(x, self.plain, self.bias)
         y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
         return y
+
+
+def _one_row(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    # torch asks oneDNN wherever it may; `torch.backends.mkldnn.flags` says the same, fifty times as slowly.
+    allowed = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        return functional.linear(x, weight, bias)
+    finally:
+        torch._C._set_mkldnn_enabled(allowed)
 
 
 class Together(nn.Module):
     """Layers with the same input as one product. Its `parts` take their places: whichever is called with a tensor that
     is not the one at hand computes all, and each takes its part, the last one leaving nothing behind."""
 
-    def __init__(self, *layers: nn.Linear) -> None:
+    def __init__(self, *layers: nn.Linear, plain: bool = False) -> None:
         super().__init__()
-        self.packed = PackedLinear(*layers)
+        self.packed = PackedLinear(*layers, plain=plain)
         self._sizes = [layer.out_features for layer in layers]
         self._input: Tensor | None = None
         self._outputs: tuple[Tensor, ...] = ()
@@ -67,41 +97,57 @@ class Part(nn.Module):
         return self.together.part(self._number, x)
 
 
-def pack(model: nn.Module) -> int:
-    """Replace the model's large linear layers where torch can pack them; how many. Weights that something else reads
-    too (tied embeddings) stay as they are."""
+def pack(model: nn.Module, room: int | None = None) -> int:
+    """Replace the model's large linear layers where torch can pack them; how many. `room`: bytes that weights in both
+    forms may take, a share of the free memory if it is not given. If that does not suffice, weights are in one form:
+    packed, or plain where something else reads them too (tied embeddings)."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return 0
-    types = {torch.float32}
-    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        types.add(torch.bfloat16)
-    uses: dict[int, int] = {}
-    for module in model.modules():
-        for parameter in module.parameters(recurse=False):
-            uses[id(parameter)] = uses.get(id(parameter), 0) + 1
-
-    def packable(modules: list[nn.Module]) -> list[nn.Linear]:
-        """`modules` if they can be packed, as one."""
-        layers = [layer for layer in modules if type(layer) is nn.Linear and uses[id(layer.weight)] == 1]
-        if not layers or len(layers) < len(modules):
-            return []
-        kinds = {(layer.in_features, layer.weight.dtype, layer.bias is None) for layer in layers}
-        dtype = layers[0].weight.dtype
-        enough = dtype in types and sum(layer.weight.numel() for layer in layers) >= LEAST[dtype]
-        return layers if len(kinds) == 1 and enough else []
-
+    uses = Counter(id(p) for module in model.modules() for p in module.parameters(recurse=False))
+    tied = {key for key, count in uses.items() if count > 1}
+    found = [(module, names) for module in model.modules() for names in _packable(module, tied)]
+    twice = 0
+    for module, names in found:
+        weights = [getattr(module, name).weight for name in names]
+        twice += sum(w.nbytes for w in weights if w.dtype == torch.bfloat16 or id(w) in tied)
+    both = twice <= (int(free_memory() * _SHARE) if room is None else room)
+    if not both:
+        logger.warning("weights are packed only: plain too, for single rows, would take %d MiB more", twice >> 20)
     count = 0
-    for module in list(model.modules()):
-        children = dict(module.named_children())
-        siblings = [children[name] for name in SIBLINGS if name in children]
-        if len(siblings) == len(SIBLINGS) and (layers := packable(siblings)):
-            together = Together(*layers)
-            for number, name in enumerate(SIBLINGS):
+    for module, names in found:
+        layers = [getattr(module, name) for name in names]
+        plain = both and layers[0].weight.dtype == torch.bfloat16
+        if len(layers) > 1:
+            together = Together(*layers, plain=plain)
+            for number, name in enumerate(names):
                 setattr(module, name, Part(together, number))
-                del children[name]
-            count += len(SIBLINGS)
-        for name, child in children.items():
-            if layers := packable([child]):
-                setattr(module, name, PackedLinear(*layers))
-                count += 1
+        elif both or id(layers[0].weight) not in tied:
+            setattr(module, names[0], PackedLinear(*layers, plain=plain))
+        else:
+            continue
+        count += len(layers)
     return count
+
+
+def _packable(module: nn.Module, tied: set[int]) -> Iterator[tuple[str, ...]]:
+    """Names of the layers in `module` that can be packed, those together that become one product."""
+    left = dict(module.named_children())
+    siblings = [left[name] for name in SIBLINGS if name in left]
+    if len(siblings) == len(SIBLINGS) and _fit(siblings) and all(id(layer.weight) not in tied for layer in siblings):
+        yield SIBLINGS
+        for name in SIBLINGS:
+            del left[name]
+    for name, child in left.items():
+        if _fit([child]):
+            yield (name,)
+
+
+def _fit(layers: list[nn.Module]) -> bool:
+    """Whether they can be packed as one, and are large enough."""
+    linear = [layer for layer in layers if type(layer) is nn.Linear]
+    kinds = {(layer.in_features, layer.weight.dtype, layer.bias is None) for layer in linear}
+    if len(linear) < len(layers) or len(kinds) > 1:
+        return False
+    dtype = linear[0].weight.dtype
+    known = dtype in LEAST and (dtype != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return known and sum(layer.weight.numel() for layer in linear) >= LEAST[dtype]

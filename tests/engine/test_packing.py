@@ -12,30 +12,62 @@ from semantic_parrot.core.engine.packing import PackedLinear, pack
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("plain", [True, False])
 @torch.inference_mode()
-def test_products_of_any_number_of_rows(dtype, bias):
+def test_products_of_any_number_of_rows(dtype, bias, plain):
     torch.manual_seed(1)
     linear = nn.Linear(48, 80, bias=bias).to(dtype)
-    packed = PackedLinear(linear)
+    packed = PackedLinear(linear, plain=plain)
     for rows in (1, 2, 3, 16, 33, 200):
         x = torch.randn(1, rows, 96).to(dtype)[..., ::2]  # with strides, as a transposed head's rows have
         torch.testing.assert_close(packed(x), linear(x), atol=1e-2 if dtype == torch.bfloat16 else 1e-6, rtol=2e-2)
         assert packed(x).shape == (1, rows, 80)
 
 
-def test_what_something_else_reads_stays(monkeypatch):
+class Tied(nn.Module):
+    def __init__(self, dtype):
+        super().__init__()
+        self.embed = nn.Embedding(10, 8, dtype=dtype)
+        self.head, self.own = nn.Linear(8, 10, bias=False, dtype=dtype), nn.Linear(8, 8, dtype=dtype)
+        self.head.weight = self.embed.weight
+
+
+# bytes: of the tied weights, which are there already, and in bf16 of the others too
+@pytest.mark.parametrize(("dtype", "needed"), [(torch.float32, 10 * 8 * 4), (torch.bfloat16, (10 + 8) * 8 * 2)])
+@torch.inference_mode()
+def test_weights_are_kept_in_both_forms_if_there_is_room(monkeypatch, caplog, dtype, needed):
     monkeypatch.setattr(packing, "LEAST", dict.fromkeys(packing.LEAST, 0))
+    torch.manual_seed(3)
+    model, x = Tied(dtype), torch.randn(1, 1, 8, dtype=dtype)
+    expected = model.head(x)
+    assert pack(model, room=needed) == 2
+    torch.testing.assert_close(model.head(x), expected)
+    assert model.embed.weight.shape == (10, 8)
+    assert (model.own.plain is not None) == (dtype == torch.bfloat16)
 
-    class Tied(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.embed, self.head, self.own = nn.Embedding(10, 8), nn.Linear(8, 10, bias=False), nn.Linear(8, 8)
-            self.head.weight = self.embed.weight
+    model = Tied(dtype)
+    assert pack(model, room=needed - 1) == 1
+    assert "packed only" in caplog.text
+    assert model.own.plain is None
+    assert type(model.head) is nn.Linear  # and something else reads its weights
 
-    model = Tied()
-    assert pack(model) == 1
-    assert isinstance(model.own, PackedLinear)
-    assert type(model.head) is nn.Linear
+
+@torch.inference_mode()
+def test_one_row_is_multiplied_by_plain_weights_and_the_switch_is_put_back(monkeypatch):
+    packed = PackedLinear(nn.Linear(48, 80, dtype=torch.bfloat16), plain=True)
+    found = []
+    real = torch.nn.functional.linear
+    monkeypatch.setattr(
+        torch.nn.functional, "linear", lambda *a: found.append(torch._C._get_mkldnn_enabled()) or real(*a)
+    )
+    packed(torch.randn(1, 2, 48, dtype=torch.bfloat16))
+    assert found == []
+    packed(torch.randn(1, 1, 48, dtype=torch.bfloat16))
+    assert found == [False]
+    assert torch._C._get_mkldnn_enabled()
+    with pytest.raises(RuntimeError):
+        packed(torch.randn(1, 48, 1, dtype=torch.bfloat16))
+    assert torch._C._get_mkldnn_enabled()
 
 
 class Attention(nn.Module):
@@ -71,7 +103,7 @@ def test_a_sibling_that_is_read_elsewhere_too_stays_apart(monkeypatch):
     monkeypatch.setattr(packing, "LEAST", dict.fromkeys(packing.LEAST, 0))
     model = nn.ModuleList([Attention(), nn.Linear(48, 32, bias=False)])
     model[1].weight = model[0].k_proj.weight
-    assert pack(model) == 2
+    assert pack(model, room=0) == 2
     assert type(model[0].k_proj) is nn.Linear
     assert isinstance(model[0].q_proj, PackedLinear)
 
