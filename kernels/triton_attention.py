@@ -21,6 +21,7 @@ from semantic_parrot.kernels.merge_parts import merge_parts
 from semantic_parrot.kernels.paging import Segment
 from semantic_parrot.kernels.store_kv import slots, store_kv
 from semantic_parrot.kernels.tile_attention import Parts, Scores, attend
+from semantic_parrot.kernels.transfer import upload
 from semantic_parrot.kernels.triton_setup import refused_dtype
 from semantic_parrot.kernels.work import Work
 from semantic_parrot.kernels.work_buffer import WorkBuffer, records, sizes
@@ -128,7 +129,7 @@ class TritonPlan:
     def prepare(self, layer: Heads) -> WorkBuffer:
         """The work for layers of this shape, on the device; to be called before a graph is captured."""
         if self._slots is None:
-            self._slots = slots(self.segments, self.rows, self.block_size).to(self.device)
+            self._slots = upload(slots(self.segments, self.rows, self.block_size), self.device)
         found = self._buffers.get(layer)
         if found is None:
             sections = records(self._work(layer))
@@ -142,7 +143,7 @@ class TritonPlan:
         """Another step of as many rows, in the same places on the device; False: it needs more room than there is."""
         self.segments = tuple(segments)
         if self._slots is not None:
-            self._slots.copy_(slots(segments, self.rows, self.block_size))
+            self._slots.copy_(upload(slots(segments, self.rows, self.block_size), self.device))
         return all(buffer.fill(records(self._work(layer))) for layer, buffer in self._buffers.items())
 
     def _work(self, layer: Heads) -> Work:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from semantic_parrot.kernels.merge_parts import MERGE
 from semantic_parrot.kernels.tile_attention import ITEM, ROW
+from semantic_parrot.kernels.transfer import upload
 from semantic_parrot.kernels.work import Work
 
 #: Integers to a record of a section; those not named here are an operation's items.
@@ -70,8 +71,5 @@ class WorkBuffer:
             given = sections.get(name, [])
             flat += given
             flat += [0] * (view.numel() - len(given))
-        host = torch.tensor(flat, dtype=torch.int32)
-        if self.whole.is_cuda:
-            host = host.pin_memory()
-        self.whole.copy_(host, non_blocking=True)
+        self.whole.copy_(upload(flat, self.whole.device, torch.int32))
         return True

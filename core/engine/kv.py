@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from semantic_parrot.kernels.transfer import upload
+
 BLOCK_SIZE = 16  # tokens
 
 
@@ -152,16 +154,14 @@ class PagedCache:
         if not copies:
             return
         device = self.keys[0].device
-        source = torch.tensor([c.source for c in copies], device=device)
-        target = torch.tensor([c.target for c in copies], device=device)
-        tokens = torch.tensor([c.tokens for c in copies], device=device)
+        source, target, tokens = upload(list(zip(*copies, strict=True)), device)
         past = (torch.arange(BLOCK_SIZE, device=device) >= tokens[:, None])[:, None, :, None]
         for cache in self.tensors:
             cache[target] = cache[source].masked_fill_(past, 0)
 
     def clear(self, blocks: Sequence[int]) -> None:
         if blocks:
-            index = torch.tensor(blocks, device=self.keys[0].device)
+            index = upload(blocks, self.keys[0].device)
             for cache in self.tensors:
                 cache.index_fill_(0, index, 0)
 

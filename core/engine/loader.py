@@ -92,8 +92,19 @@ def load(options: Options) -> tuple[EngineLoop, int]:
     eos = _eos(model, tokenizer)
     text, size = TextModel(tokenizer), int(config.vocab_size)
     grammars = Grammars(partial(grammar_tokenizer, tokenizer, size, min(eos, default=None)))
+    # On a CPU nothing runs beside the host, and what is computed for nothing costs time.
+    overlap = device.type != "cpu" if options.overlap is None else options.overlap
     engine = EngineLoop(
-        runner, planner, pool, text, grammars, eos=eos, context=context, vocabulary=size, offload=offload
+        runner,
+        planner,
+        pool,
+        text,
+        grammars,
+        eos=eos,
+        context=context,
+        vocabulary=size,
+        offload=offload,
+        overlap=overlap,
     )
     return engine, context
 

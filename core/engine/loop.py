@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from semantic_parrot.core.engine import halving
 from semantic_parrot.core.engine.compiling import Compiling
-from semantic_parrot.core.engine.draw import draw
+from semantic_parrot.core.engine.draw import Drawn
 from semantic_parrot.core.engine.grammar import Grammars
 from semantic_parrot.core.engine.intake import Intake
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockPool
 from semantic_parrot.core.engine.messages import Failed, Finished, Reply, Text
 from semantic_parrot.core.engine.offload import Offload
-from semantic_parrot.core.engine.planner import Planner
+from semantic_parrot.core.engine.planner import Batch, Planner, Work
 from semantic_parrot.core.engine.runner import Runner
 from semantic_parrot.core.engine.sampler import NONE_LEFT, UNREADABLE
 from semantic_parrot.core.engine.sequence import Sequence
@@ -25,9 +26,19 @@ from semantic_parrot.core.events import Timings
 from semantic_parrot.core.request import ModelRequest
 
 
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A step that the device is told to do: its work, that for which there was no memory, and the tokens it gives."""
+
+    work: list[Work]
+    failed: list[Work]
+    drawn: Drawn | None
+
+
 class EngineLoop:
     """`eos`: the token ids that end an answer. `context`: prompt and output together, in tokens. `vocabulary`: tokens
-    that have a logit. `offload`: the planner's."""
+    that have a logit. `offload`: the planner's. `overlap`: the next step is launched before the tokens of one are read,
+    where they can't change what it is."""
 
     def __init__(
         self,
@@ -41,12 +52,15 @@ class EngineLoop:
         context: int,
         vocabulary: int,
         offload: Offload | None = None,
+        overlap: bool = False,
     ) -> None:
         self.text = text
         self._runner = runner
         self._planner = planner
         self._pool = pool
         self._offload = offload
+        self._overlap = overlap
+        self._next: Launched | None = None
         self._eos = frozenset(eos)
         self._context = context
         self._intake = Intake(text, context, vocabulary, pool.total * BLOCK_SIZE)
@@ -96,24 +110,33 @@ class EngineLoop:
 
     def step(self) -> list[Reply]:
         """Run one batch; what became of it."""
-        refused = self._compiled()
-        batch = self._planner.plan(time.monotonic())
-        if batch is None:
+        replies = self._compiled()
+        step = self._next or self._launch(self._planner.plan(time.monotonic()))
+        if step is None:
             self._compiling.wait()
-            return refused
-        ran = halving.run(self._runner, batch)
-        for work in ran.done:
-            s = work.sequence
-            self._computed += max(min(s.computed + work.rows, s.prompt) - s.computed, 0)
-            self._planner.computed(work)
+            return replies
+        running = self._planner.running  # those that ended, or were cancelled, since the step was launched are not
+        for work in step.work:
+            if (s := work.sequence) in running:
+                self._computed += max(min(s.computed + work.rows, s.prompt) - s.computed, 0)
+                self._planner.computed(work)
         self._steps += 1
-        replies = refused + [reply for work in ran.failed for reply in self._fail_for_memory(work.sequence)]
-        sequences = [work.sequence for work in ran.sampled]
-        tokens = draw(sequences, ran.logits) if sequences else []
-        now = time.monotonic()
-        for s, token in zip(sequences, tokens, strict=True):
-            replies += self._advance(s, token, now)
+        replies += [r for work in step.failed if work.sequence in running for r in self._fail_for_memory(work.sequence)]
+        self._next = None
+        if step.drawn is not None:
+            if self._overlap:
+                self._next = self._launch(self._planner.follow(step.drawn))
+            tokens = step.drawn.read()
+            now = time.monotonic()
+            for s, token in zip(step.drawn.sequences, tokens, strict=True):
+                replies += self._advance(s, token, now) if s in running else ()
         return replies
+
+    def _launch(self, batch: Batch | None) -> Launched | None:
+        if batch is None:
+            return None
+        ran = halving.run(self._runner, batch)
+        return Launched(ran.done, ran.failed, Drawn(ran.sampled, ran.logits) if ran.sampled else None)
 
     def forget_prefixes(self) -> None:
         """Free every block that no live sequence holds."""

@@ -32,6 +32,7 @@ class Options:
     dtype: str = "auto"
     device: str = "auto"
     kernels: str = "auto"
+    overlap: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from semantic_parrot.core.sampling import Sampling
+from semantic_parrot.kernels.transfer import upload
 
 
 class Penalties:
@@ -68,13 +69,13 @@ def penalise(logits: Tensor, rows: Sequence[int], penalties: Sequence[Penalties]
     First repetition as Hugging Face defines it (a positive logit is divided, a negative one multiplied), then OpenAI's
     presence and frequency (subtracted), then the bias (added), then what is ruled out.
     """
-    where = torch.tensor(rows, device=logits.device)
+    where = upload(rows, logits.device)
     row, ids, counts = _joined([p.seen for p in penalties], logits.device)
     if len(row):
         each = [p.sampling for p in penalties]
-        repetition = torch.tensor([s.repetition_penalty for s in each], device=logits.device)[row]
-        frequency = torch.tensor([s.frequency_penalty for s in each], device=logits.device)[row]
-        presence = torch.tensor([s.presence_penalty for s in each], device=logits.device)[row]
+        repetition = upload([s.repetition_penalty for s in each], logits.device)[row]
+        frequency = upload([s.frequency_penalty for s in each], logits.device)[row]
+        presence = upload([s.presence_penalty for s in each], logits.device)[row]
         value = logits[where[row], ids]
         value = torch.where(value < 0, value * repetition, value / repetition)
         logits[where[row], ids] = value - counts * frequency - (counts > 0) * presence
@@ -87,12 +88,12 @@ def penalise(logits: Tensor, rows: Sequence[int], penalties: Sequence[Penalties]
 def allow(logits: Tensor, rows: Sequence[int], masks: Sequence[Tensor]) -> None:
     """Rule out at `rows` of `logits`, in place, every token whose bit is 0 in the row's mask: int32, of 32 tokens each,
     the lowest bit first, as grammar libraries make them. Tokens past a mask's end are ruled out too."""
-    packed = torch.stack(list(masks)).to(logits.device)
+    packed = upload(torch.stack(list(masks)), logits.device)
     bits = (packed[:, :, None] >> torch.arange(32, dtype=torch.int32, device=logits.device)) & 1
     allowed = torch.zeros(len(rows), logits.shape[-1], dtype=torch.bool, device=logits.device)
     known = min(bits[0].numel(), logits.shape[-1])
     allowed[:, :known] = bits.flatten(1)[:, :known].bool()
-    where = torch.tensor(rows, device=logits.device)
+    where = upload(rows, logits.device)
     logits[where] = logits[where].masked_fill(~allowed, -torch.inf)
 
 
@@ -101,4 +102,4 @@ def _joined(pairs: Sequence[tuple[Tensor, Tensor]], device: torch.device) -> tup
     sizes = torch.tensor([len(ids) for ids, _ in pairs])
     row = torch.repeat_interleave(torch.arange(len(pairs)), sizes)
     ids, values = (torch.cat([pair[i] for pair in pairs]) for i in (0, 1))
-    return row.to(device), ids.to(device), values.to(device)
+    return upload(row, device), upload(ids, device), upload(values, device)

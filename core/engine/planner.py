@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as List
 from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
 
 from semantic_parrot.core.engine.admission import Admission
 from semantic_parrot.core.engine.capping import Rows, decoding
@@ -12,6 +16,9 @@ from semantic_parrot.core.engine.prefix_tree import PrefixTree
 from semantic_parrot.core.engine.roster import Roster
 from semantic_parrot.core.engine.sequence import Sequence
 from semantic_parrot.core.engine.tables import BlockTables
+
+#: Steps that may follow one that was planned: ranks, caps and patience, which go by time, have to be looked at.
+FOLLOWING = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,19 +31,32 @@ class Work:
     @property
     def samples(self) -> bool:
         """Whether the step reaches the sequence's last token, so that its logits are wanted."""
-        return self.rows == self.sequence.pending and not self.sequence.ahead
+        return self.rows >= self.sequence.pending and not self.sequence.ahead
+
+
+class Latest(Protocol):
+    """A step's tokens, which the device knows and the host does not yet."""
+
+    @property
+    def sequences(self) -> List[Sequence]: ...
+
+    def inputs(self, sequences: List[Sequence]) -> Tensor:
+        """Those of `sequences`, on the device: [len(sequences)]."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """One step. First come, in this order, `moves.out`, `copies`, `clear` (blocks) and `moves.back`; that may be all.
-    `long`: LongRoPE's long factors, for all of it."""
+    `long`: LongRoPE's long factors, for all of it. `latest`: where all rows have their tokens from, if the host does
+    not know them."""
 
     work: tuple[Work, ...]
     copies: tuple[BlockCopy, ...]
     long: bool
     clear: tuple[int, ...] = ()
     moves: Moves = NO_MOVES
+    latest: Latest | None = None
 
 
 class Planner:
@@ -65,8 +85,11 @@ class Planner:
         self._budget = budget
         self._long_after = long_after
         self._long = False
+        self._followed = 0  # steps in a row
+        self._settled = False  # planned anew with nothing changed, a step would be like the last one
 
     def add(self, sequence: Sequence) -> None:
+        self._settled = False
         sequence.told = sequence.arrived
         sequence.long = self._is_long(sequence)
         self.waiting.add(sequence)
@@ -81,16 +104,19 @@ class Planner:
 
     def remove_ahead(self, id: int) -> None:
         """Ended, cancelled or replaced; what it has computed stays in the tree."""
+        self._settled = False
         sequence = self.ahead.pop(id, None)
         if sequence is not None and sequence in self.running:
             self._roster.stop(sequence)
 
     def remove(self, sequence: Sequence) -> None:
         """Finished or cancelled: its blocks are free, or stay in the tree for others."""
+        self._settled = False
         self._roster.remove(sequence)
 
     def again(self, sequence: Sequence) -> None:
         """Compute a running sequence anew, alone: what it shared may be at fault, and nobody else shall share it."""
+        self._settled = False
         self._roster.preempt(sequence, self._tables.now)
         sequence.alone = True
         self.forget_prefixes()
@@ -118,13 +144,33 @@ class Planner:
         assert work or moves.back or not self.running, "sequences run, and there is nothing to compute"
         if not (work or moves.out or moves.back):
             return None
+        self._followed, self._settled = 0, not moves.out and all(w.rows == 1 for w in work)
         return Batch(tuple(work), tuple(copies), self._long, self._tables.to_clear(copies), moves)
+
+    def follow(self, latest: Latest) -> Batch | None:
+        """One token more for each of the sequences that `latest` has a token for, before that is known; None where the
+        token itself may change what is computed, or `plan` might have something else to do. The rows of those that
+        turn out to have ended are computed for nothing."""
+        going = [s for s in latest.sequences if s in self.running]
+        last = {s for s in going if len(s.tokens) + 1 >= s.limit}
+        if self._followed == FOLLOWING or len(going) < len(self.running) or not all(_foreseen(s) for s in going):
+            return None
+        if (self.waiting or self.ahead) and not (self._settled and not last):
+            return None
+        going = [s for s in going if s not in last]
+        if not going or any(s.long != self._is_long(s, 1) for s in going) or not all(map(self._tables.grow, going)):
+            return None
+        self._followed += 1
+        for s in going:
+            s.followed = True
+        work = tuple(Work(s, 1) for s in going)
+        return Batch(work, (), self._long, self._tables.to_clear(()), self._tables.moves(), latest)
 
     def computed(self, work: Work) -> None:
         """The step has run: what it computed may be shared from now on, unless it is still growing."""
         s = work.sequence
         prefill = s.pending > 1 or s.computed < s.prompt
-        s.begun = True
+        s.begun, s.followed = True, False
         s.computed += work.rows
         if prefill:
             self._tables.share(s)
@@ -185,5 +231,10 @@ class Planner:
             s.long = True
             self._roster.put_back(s, now)
 
-    def _is_long(self, sequence: Sequence) -> bool:
-        return self._long_after is not None and len(sequence.tokens) > self._long_after
+    def _is_long(self, sequence: Sequence, more: int = 0) -> bool:
+        return self._long_after is not None and len(sequence.tokens) + more > self._long_after
+
+
+def _foreseen(s: Sequence) -> bool:
+    """Whether its next token can be drawn by what is known on the device."""
+    return s.constraint is None and s.penalties is None and s.scores is None

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from semantic_parrot.core.engine.attention import Step
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, PagedCache
@@ -14,9 +15,10 @@ from semantic_parrot.core.engine.offload_store import OffloadStore
 from semantic_parrot.core.engine.planner import Batch, Work
 from semantic_parrot.kernels.dispatch import paged_attention
 from semantic_parrot.kernels.paging import Segment
+from semantic_parrot.kernels.transfer import upload
 
-#: (tokens, positions, segments) → logits.
-Decode = Callable[[Sequence[int], Sequence[int], Sequence[Segment]], Tensor]
+#: (tokens [rows], positions, segments) → logits.
+Decode = Callable[[Tensor, Sequence[int], Sequence[Segment]], Tensor]
 ROWS = 16  # from about this many rows on, a product's row has the same bits whatever the number of rows
 
 
@@ -67,19 +69,20 @@ class Runner:
         for w in work:
             s = w.sequence
             end = s.computed + w.rows
-            segments.append(Segment(len(tokens), w.rows, end, s.blocks))
+            segments.append(Segment(len(positions), w.rows, end, s.blocks))
             tokens += s.tokens[s.computed : end]
             positions += range(s.computed, end)
-        pad = self._padding(len(tokens), max(positions), batch.long)
-        tokens += [0] * pad
+        pad = self._padding(len(positions), max(positions), batch.long)
+        sequences = [w.sequence for w in work]
+        ids = upload(tokens, self._device) if batch.latest is None else batch.latest.inputs(sequences)
         # Past the threshold, a padding row alone tells transformers to use the long factors.
         positions += [self._long_after if batch.long and self._long_after is not None else 0] * pad
         wanted = [(w, segment.start + w.rows - 1) for w, segment in zip(work, segments, strict=True) if w.samples]
-        logits = self._forward(tokens, positions, segments, [row for _, row in wanted])
+        logits = self._forward(functional.pad(ids, (0, pad)), positions, segments, [row for _, row in wanted])
         return [w for w, _ in wanted], logits
 
     def _forward(
-        self, tokens: Sequence[int], positions: Sequence[int], segments: Sequence[Segment], wanted: list[int]
+        self, tokens: Tensor, positions: Sequence[int], segments: Sequence[Segment], wanted: list[int]
     ) -> Tensor:
         if self._decode is not None and len(wanted) == len(segments) and all(s.rows == 1 for s in segments):
             return self._decode(tokens[: len(segments)], positions[: len(segments)], segments)
@@ -88,10 +91,10 @@ class Runner:
         if self._deterministic and rows:
             rows += [rows[0]] * (-len(rows) % ROWS)
         output = self._model(
-            input_ids=torch.tensor([tokens], device=self._device),
-            position_ids=torch.tensor([positions], device=self._device),
+            input_ids=tokens[None],
+            position_ids=upload([positions], self._device),
             use_cache=False,
-            logits_to_keep=torch.tensor(rows, dtype=torch.int64, device=self._device),
+            logits_to_keep=upload(rows, self._device, torch.int64),
             parrot=Step(plan, self._cache, self._layers),
         )
         logits: Tensor = output.logits[0, : len(wanted)]

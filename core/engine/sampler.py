@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from semantic_parrot.core.engine.penalties import Penalties, allow, penalise
 from semantic_parrot.core.sampling import Sampling
+from semantic_parrot.kernels.transfer import upload
 
 #: In place of a token: the model's logits are no numbers (NaN, infinity); every token was ruled out.
 UNREADABLE, NONE_LEFT = -1, -2
@@ -24,8 +25,9 @@ def sample(
     positions: Sequence[int],
     penalties: Mapping[int, Penalties] | None = None,
     masks: Mapping[int, Tensor] | None = None,
-) -> list[int]:
-    """The next token of each row of `logits` [rows, vocabulary], which is written to; or UNREADABLE or NONE_LEFT.
+) -> Tensor:
+    """The next token of each row of `logits` [rows, vocabulary], which is written to; or UNREADABLE or NONE_LEFT. It
+    is on the device of the logits, which is not waited for.
 
     `positions`: the index that each token will have. By row, for those that have any: `penalties`; `masks`: the tokens
     that a grammar allows (see `allow`), applied before all else.
@@ -36,7 +38,8 @@ def sample(
         allow(logits, list(masks), list(masks.values()))
     if penalties:
         penalise(logits, list(penalties), list(penalties.values()))
-    if changed := sorted({*(masks or ()), *(penalties or ())}):
+    if masks or penalties:
+        changed = upload(sorted({*(masks or ()), *(penalties or ())}), logits.device)
         highest, best = logits[changed].max(-1)
         best = best.where(highest.isfinite(), NONE_LEFT)
         tokens[changed] = best.where(tokens[changed] >= 0, UNREADABLE)
@@ -49,10 +52,10 @@ def sample(
             if rows:
                 chosen = [sampling[i] for i in rows]
                 noise = [uniform(s.seed, positions[i]) for i, s in zip(rows, chosen, strict=True)]
-                drawn = draw(_probability(logits[rows], chosen), chosen, _column(noise, logits))
-                tokens[rows] = drawn.where(tokens[rows] >= 0, tokens[rows])
-    found: list[int] = tokens.tolist()
-    return found
+                here = upload(rows, logits.device)
+                drawn = draw(_probability(logits[here], chosen), chosen, _column(noise, logits))
+                tokens[here] = drawn.where(tokens[here] >= 0, tokens[here])
+    return tokens
 
 
 def uniform(seed: int, position: int) -> float:
@@ -81,7 +84,7 @@ def _draw_cut(probability: Tensor, sampling: Sequence[Sampling], noise: Tensor) 
     size = probability.shape[-1]
     ordered, token = probability.sort(dim=-1, descending=True, stable=True)
     mass = ordered.cumsum(-1)
-    most = torch.tensor([min(s.top_k, size) or size for s in sampling], device=probability.device)[:, None]
+    most = upload([min(s.top_k, size) or size for s in sampling], probability.device)[:, None]
     enough = _column([s.top_p if s.top_p < 1 else 2.0 for s in sampling], probability) * mass.gather(-1, most - 1)
     kept = torch.arange(size, device=probability.device) < most
     kept &= (mass - ordered) < enough
@@ -93,4 +96,4 @@ def _draw_cut(probability: Tensor, sampling: Sequence[Sampling], noise: Tensor) 
 
 
 def _column(values: Sequence[float], like: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64, device=like.device)[:, None]
+    return upload(values, like.device, torch.float64)[:, None]

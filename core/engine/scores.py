@@ -10,6 +10,7 @@ from torch import Tensor
 from semantic_parrot.core.engine.text import TextStream
 from semantic_parrot.core.engine.vocabulary import Vocabulary
 from semantic_parrot.core.logprobs import LOWEST, Ranked, TokenLogprob
+from semantic_parrot.kernels.transfer import Download, upload
 
 #: Alternatives that are looked for in any case: of equals, which ones are found depends on how many are wanted.
 _MOST = 20
@@ -58,18 +59,17 @@ class Scores:
 @torch.inference_mode()
 def distribution(logits: Tensor, rows: Sequence[int]) -> Tensor:
     """The log-probabilities of `rows` of `logits`: [len(rows), vocabulary]. Not a view: `logits` may be changed."""
-    return logits[list(rows)].double().log_softmax(-1)
+    return logits[upload(rows, logits.device)].double().log_softmax(-1)
 
 
 @torch.inference_mode()
 def tell(before: Tensor, tokens: Sequence[int], scores: Sequence[Scores]) -> None:
     """Each row of `before`, a `distribution`, to the scores of its sequence, with the token that it gave (below 0:
     none, and nothing is told)."""
-    chosen = torch.tensor(tokens, device=before.device).clamp_min(0)[:, None]
-    values: list[float] = before.gather(-1, chosen)[:, 0].tolist()
+    chosen = upload([max(token, 0) for token in tokens], before.device)[:, None]
     best = before.topk(min(_MOST, before.shape[-1]), -1)
-    for score, token, value, top, ids in zip(
-        scores, tokens, values, best.values.tolist(), best.indices.tolist(), strict=True
-    ):
+    found = [Download(part) for part in (before.gather(-1, chosen)[:, 0], best.values, best.indices)]
+    read = (part.read().tolist() for part in found)
+    for score, token, value, top, ids in zip(scores, tokens, *read, strict=True):
         if token >= 0:
             score.drawn(token, value, list(zip(ids, top, strict=True))[: score.count])

@@ -40,6 +40,7 @@ class Sequence:
     long: bool = False  # computed with LongRoPE's long factors
     cached: int | None = None  # prompt tokens that its first admission found in the prefix tree, or in its second tier
     begun: bool = False  # some of it was computed
+    followed: bool = False  # a step that is under way computes one token more than `computed`
     admitted: float = 0.0
     alone: bool = False  # its logits were no numbers once: it is computed anew, and shares nothing
     held_up: float | None = None  # since when it has been preempted, passed over, paused or slowed; None: it goes on

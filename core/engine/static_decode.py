@@ -18,6 +18,7 @@ from semantic_parrot.core.engine import fusing
 from semantic_parrot.core.engine.attention import Step
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, PagedCache
 from semantic_parrot.kernels.paging import Segment
+from semantic_parrot.kernels.transfer import upload
 from semantic_parrot.kernels.triton_attention import Heads, How, TritonPlan, refuses
 
 Replay = Callable[[], None]
@@ -58,15 +59,14 @@ class StaticDecode:
         self._buckets: dict[int, Static] = {}
 
     @torch.inference_mode()
-    def run(self, tokens: Sequence[int], positions: Sequence[int], segments: Sequence[Segment]) -> Tensor:
+    def run(self, tokens: Tensor, positions: Sequence[int], segments: Sequence[Segment]) -> Tensor:
         """A step of one row for each sequence. Returns the logits [len(tokens), vocabulary], fp32."""
         rows = 1 << (len(tokens) - 1).bit_length()
         static = self._buckets.get(rows)
         if static is None or not static.plan.refill(segments):
             static = self._buckets[rows] = self._make(rows, segments, static)
-        for target, values in ((static.tokens, tokens), (static.positions, positions)):
-            host = torch.tensor([[*values, *[0] * (rows - len(values))]])
-            target.copy_(host.pin_memory() if self._device.type == "cuda" else host, non_blocking=True)
+        static.tokens[0, : len(tokens)] = tokens
+        static.positions.copy_(upload([[*positions, *[0] * (rows - len(positions))]], self._device))
         static.replay()
         return static.logits[: len(tokens)].clone()  # the next step overwrites them, and may be half of this one
 

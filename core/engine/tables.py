@@ -104,8 +104,10 @@ class BlockTables:
             self._tree.insert(s.long, s.tokens[: s.computed], s.blocks, tail=True, uses=uses)
         if not s.finite:
             self._pool.doubt(s.blocks)
+        elif s.followed:  # nobody will look at the logits of what is written there now
+            self._pool.doubt(s.blocks[s.computed // BLOCK_SIZE :])
         self._pool.drop(s.blocks)
-        s.blocks, s.computed, s.finite = [], 0, False
+        s.blocks, s.computed, s.finite, s.followed = [], 0, False, False
 
     def forget_prefixes(self) -> None:
         """Drop what is resident and held by no sequence."""

@@ -61,7 +61,7 @@ class Recorded:
     def run(self, batch):
         work, logits = self.runner.run(batch)
         for w, row in zip(work, logits, strict=True):
-            self.logits[w.sequence.id, len(w.sequence.tokens)] = row.clone()
+            self.logits[w.sequence.id, w.sequence.computed + w.rows] = row.clone()
             self.tokens[w.sequence.id] = w.sequence.tokens  # the live list: complete when the request has ended
         return work, logits
 

@@ -29,6 +29,7 @@ submits = st.tuples(
     keeps,
     st.sampled_from([-1, 0, 0, 1]),
     st.sampled_from([-20.0, 0.0, 0.0, 5.0]),
+    st.sampled_from([0, 0, 1, 30]),
 )
 events = st.one_of(
     submits,
@@ -51,8 +52,9 @@ events = st.one_of(
     st.sampled_from([0.0, 1.0, 10.0]),
     st.sampled_from([0, 3, 40]),
     st.integers(1, 5),
+    st.booleans(),
 )
-def test_right_tokens_and_books(asked, blocks, max_batch, chunk, long_after, cache, dt, slots, per_step):
+def test_right_tokens_and_books(asked, blocks, max_batch, chunk, long_after, cache, dt, slots, per_step, follow):
     m = Machine(
         blocks,
         max_batch=max_batch,
@@ -62,12 +64,13 @@ def test_right_tokens_and_books(asked, blocks, max_batch, chunk, long_after, cac
         dt=dt,
         slots=slots if cache else 0,
         per_step=per_step,
+        follow=follow,
     )
     wanted = {}
     for event in asked:
         match event:
-            case "submit", prompt, count, rank, cap, keep, priority, slack:
-                s = m.submit(prompt, count, rank, cap=cap, keep=keep, priority=priority, slack=slack)
+            case "submit", prompt, count, rank, cap, keep, priority, slack, room:
+                s = m.submit(prompt, count, rank, room, cap=cap, keep=keep, priority=priority, slack=slack)
                 wanted[s.id] = answer(prompt, count)
             case "step", times:
                 m.step(times)

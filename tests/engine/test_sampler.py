@@ -15,12 +15,12 @@ def sampling(temperature=1.0, top_p=1.0, seed=0):
 
 def draws(logits, count, **fields):
     rows = torch.tensor(logits).expand(count, -1)
-    return torch.tensor(sample(rows, [sampling(**fields)] * count, range(count)))
+    return sample(rows, [sampling(**fields)] * count, range(count))
 
 
 def test_greedy_is_the_maximum():
     logits = torch.randn(5, 50)
-    assert sample(logits, [sampling(0.0)] * 5, range(5)) == logits.argmax(-1).tolist()
+    assert sample(logits, [sampling(0.0)] * 5, range(5)).tolist() == logits.argmax(-1).tolist()
 
 
 def test_frequencies():
@@ -48,7 +48,7 @@ def test_tiny_top_p_is_greedy():
 def test_batch_does_not_matter():
     logits = torch.randn(6, 80)
     how = [sampling(seed=n, temperature=0.3 * n, top_p=1 - 0.1 * n) for n in range(6)]
-    together = sample(logits, how, [3 * n for n in range(6)])
+    together = sample(logits, how, [3 * n for n in range(6)]).tolist()
     alone = [sample(logits[n : n + 1], [how[n]], [3 * n])[0] for n in range(6)]
     assert together == alone
 

@@ -31,11 +31,12 @@ def test_steps_in_the_same_memory(tiny, bench):
     for tokens, positions, blocks in steps:
         segments = [Segment(i, 1, p + 1, own) for i, (p, own) in enumerate(zip(positions, blocks, strict=True))]
         before = [cache.clone() for cache in (*runner._cache.keys, *runner._cache.values)]
-        expected = runner._forward(tokens, positions, segments, list(range(len(tokens))))
+        ids = torch.tensor(tokens)
+        expected = runner._forward(ids, positions, segments, list(range(len(tokens))))
         after = [cache.clone() for cache in (*runner._cache.keys, *runner._cache.values)]
         for cache, old in zip((*runner._cache.keys, *runner._cache.values), before, strict=True):
             cache.copy_(old)
-        got = static.run(tokens, positions, segments)
+        got = static.run(ids, positions, segments)
         torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
         for cache, new in zip((*runner._cache.keys, *runner._cache.values), after, strict=True):
             torch.testing.assert_close(cache[1:], new[1:], atol=1e-5, rtol=1e-5)  # block 0 is scratch

@@ -5,6 +5,7 @@ must hold what its own tokens lead to there, or the step fails. The next token i
 from __future__ import annotations
 
 from collections.abc import Sequence as List
+from dataclasses import dataclass
 from typing import Any
 
 import books
@@ -37,9 +38,21 @@ class Slots:
         return range(first, self.given)
 
 
+@dataclass
+class Launched:
+    """A step whose rows are computed; `sequences`: those that get a token of it."""
+
+    batch: Batch
+    sequences: list[Sequence]
+
+    def inputs(self, sequences: List[Sequence]) -> Any:
+        raise AssertionError("there is no device")
+
+
 class Machine:
-    """`now` grows by `dt` seconds a step. `slots`: of the second tier; `per_step` blocks are copied in a step. `rows`:
-    computed in all. `batches`, `started`, `preempted`: of each."""
+    """`now` grows by `dt` seconds a step. `slots`: of the second tier; `per_step` blocks are copied in each. `follow`:
+    the next step is launched before the tokens of one are read; `followed`: how many were. `rows`: computed in all.
+    `batches`, `started`, `preempted`: of each step."""
 
     def __init__(
         self,
@@ -52,6 +65,7 @@ class Machine:
         dt: float = 0.0,
         slots: int = 0,
         per_step: int = 4,
+        follow: bool = False,
     ) -> None:
         self.pool = BlockPool(blocks)
         self.storage = Slots(slots)
@@ -63,18 +77,23 @@ class Machine:
         self.slots: dict[int, dict[int, int]] = {}
         self.kv: dict[int, dict[int, int]] = {}
         self.now, self.dt = 1000.0, dt
-        self.rows = 0
+        self.rows = self.followed = 0
+        self.follow = follow
+        self.next: Launched | None = None
+        self.ends: dict[int, int] = {}
         self.batches: list[Batch] = []
         self.started: list[list[Sequence]] = []
         self.preempted: list[list[Sequence]] = []
         self.live: dict[int, Sequence] = {}
         self.ended: dict[int, list[int]] = {}
 
-    def submit(self, prompt: List[int], count: int, rank: int = 0, **directions: Any) -> Sequence:
+    def submit(self, prompt: List[int], count: int, rank: int = 0, room: int = 0, **directions: Any) -> Sequence:
+        """`room`: tokens more than it will have, as far as the planner knows."""
         id = len(self.live) + len(self.ended) + 1
         told: Any = Directions(rank, **directions)
         unused: Any = None
-        s = Sequence(id, [*prompt], len(prompt), len(prompt) + count, unused, unused, self.now, told)
+        s = Sequence(id, [*prompt], len(prompt), len(prompt) + count + room, unused, unused, self.now, told)
+        self.ends[id] = len(prompt) + count
         self.live[id] = s
         self.planner.add(s)
         return s
@@ -96,13 +115,35 @@ class Machine:
 
     def _step(self) -> Batch | None:
         self.now += self.dt
+        step = self.next or self._planned()
+        if step is None:
+            return None
+        running = self.planner.running
+        for work in step.batch.work:
+            if work.sequence in running:
+                self.planner.computed(work)
+        following = self.planner.follow(step) if self.follow and step.sequences else None
+        self.next = None if following is None else self._launched(following)
+        self.followed += following is not None
+        for s in step.sequences:
+            if s in running:
+                s.tokens.append(hash(tuple(s.tokens)) % WORDS)
+                s.finite = self.follow
+                if len(s.tokens) >= self.ends[s.id]:
+                    self.planner.remove(s)
+                    self.ended[s.id] = s.tokens[s.prompt :]
+                    del self.live[s.id]
+        return step.batch
+
+    def _planned(self) -> Launched | None:
         before = set(self.planner.running)
         batch = self.planner.plan(self.now)
         self.started.append([s for s in self.planner.running if s not in before])
         self.preempted.append([s for s in before if s not in self.planner.running and not s.ahead])
         self.check()
-        if batch is None:
-            return None
+        return None if batch is None else self._launched(batch)
+
+    def _launched(self, batch: Batch) -> Launched:
         self.batches.append(batch)
         for copy in batch.moves.out:
             self.slots[copy.target] = dict(self.kv[copy.source])
@@ -117,22 +158,14 @@ class Machine:
         for work in batch.work:
             self._compute(work.sequence, work.rows, batch.long)
         self.rows += sum(w.rows for w in batch.work)
-        for work in batch.work:
-            s, samples = work.sequence, work.samples
-            self.planner.computed(work)
-            if samples:
-                s.tokens.append(hash(tuple(s.tokens)) % WORDS)
-            if samples and len(s.tokens) >= s.limit:
-                self.planner.remove(s)
-                self.ended[s.id] = s.tokens[s.prompt :]
-                del self.live[s.id]
-        return batch
+        return Launched(batch, [w.sequence for w in batch.work if w.samples])
 
     def _compute(self, s: Sequence, rows: int, long: bool) -> None:
         assert rows > 0
         state = hash(long)
+        tokens = s.tokens if s.computed + rows <= len(s.tokens) else [*s.tokens, hash(tuple(s.tokens)) % WORDS]
         for position in range(s.computed + rows):
-            state = hash((state, s.tokens[position]))
+            state = hash((state, tokens[position]))
             block = s.blocks[position // BLOCK_SIZE]
             if position < s.computed:
                 assert self.kv[block][position % BLOCK_SIZE] == state, "this is somebody else's KV"
