@@ -25,10 +25,20 @@ class Roster:
         return sorted(self.running, key=lambda s: s.rank)
 
     def mature(self, now: float) -> None:
-        """What was held up for too long goes first from now on, and is held up no more."""
-        self.waiting.mature(now)
-        for s in self.running:
-            s.overdue = s.overdue or s.held_for(now) >= PATIENCE
+        """Of those that were held up for too long, the one that was for longest goes first from now on, and is held up
+        no more; the next one when it has ended. All at once, they would fill the batch that a cap keeps small."""
+        live = [s for s in (*self.running, *self.waiting) if not s.ahead]
+        if any(s.overdue for s in live):
+            return
+        late = max(live, key=lambda s: s.held_for(now), default=None)
+        if late is None or late.held_for(now) < PATIENCE:
+            return
+        if late in self.running:
+            late.overdue = True
+        else:
+            self.waiting.remove(late)  # its place is another one now
+            late.overdue = True
+            self.waiting.add(late)
 
     def start(self, s: Sequence, match: Match, now: float) -> list[BlockCopy]:
         """`s`, which waits no longer, runs; there is room for it."""

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from semantic_parrot.core.engine.sequence import Sequence
 
-#: Seconds in all after which what is preempted, passed over, paused or slowed goes on regardless: the scheduler's own
-#: patience (`scheduling.Policy`), so that nothing is held up here for longer than it could have been there.
+#: Seconds in all after which what is preempted, passed over, paused or slowed goes on regardless, one at a time: the
+#: scheduler's own patience (`scheduling.Policy`), so that nothing is held up here for longer than it could have been
+#: there.
 PATIENCE = 30.0
 
 
@@ -37,13 +38,6 @@ class Waiting:
         for sequence in self._queue:
             if sequence.directions.rank > rank or sequence.arrived < arrived:
                 sequence.hold_up(now)
-
-    def mature(self, now: float) -> None:
-        """Those that were passed over for too long come first from now on."""
-        for sequence in [s for s in self._queue if not s.overdue and s.held_for(now) >= PATIENCE]:
-            self.remove(sequence)
-            sequence.overdue = True
-            self.add(sequence)
 
 
 def _place(sequence: Sequence) -> tuple[float, ...]:

@@ -84,16 +84,32 @@ def test_memory_that_is_wanted_is_taken_from_those_that_pause():
         assert m.ended[s.id] == answer(s.tokens[: s.prompt], 60)
 
 
-def test_nobody_pauses_for_ever():
+def test_nobody_pauses_for_ever_and_one_at_a_time_goes_on():
     m, live = running(2, 2, 2, dt=1.0, count=30)
     since = m.now
     chats = []
     while any(s.id in m.live for s in live):
         if not chats or chats[-1].id not in m.live:
-            chats.append(m.submit([9] * 4, 20, 0, cap=1))  # one after the other: there is always one that caps
-        m.step()
-        assert m.now - since < PATIENCE + 2 * 30
+            chats.append(
+                m.submit([9 + len(chats)] * 4, 20, 0, cap=1)
+            )  # one after the other: there is always one that caps
+        decoded = decodes(m.step())
+        assert len(decoded) <= 2 or chats[-1] not in decoded  # it does not cap before its first token
+        assert m.now - since < PATIENCE + (len(live) + 1) * 30
     assert m.now - since > PATIENCE
+
+
+def test_the_longest_held_up_goes_on_first_and_the_next_when_it_has_ended():
+    m, (first,) = running(2, dt=1.0, count=60)
+    m.submit([9] * 20, 400, 0, cap=1)
+    m.step(10)
+    second = m.submit([5] * 20, 60, 2)
+    while not second.overdue:
+        assert second.held_for(m.now) < PATIENCE or first.overdue
+        m.step()
+    assert first.id in m.ended
+    assert second.held_for(m.now) > PATIENCE
+    m.drain()
 
 
 def test_a_prefill_that_gets_no_rows_is_held_up_for_so_long_only():
