@@ -16,7 +16,7 @@ from pydantic import Field, PrivateAttr, SecretStr
 from semantic_parrot.adapters.embedded import EmbeddedOptions
 from semantic_parrot.adapters.endpoint import EMBEDDED_URL, NO_KEY, Endpoint, is_embedded, pairs, resolve_base_url
 from semantic_parrot.adapters.langchain import instrument
-from semantic_parrot.adapters.langchain.frames import FRAME, position_of
+from semantic_parrot.adapters.langchain.frames import FRAME, caller_of
 from semantic_parrot.adapters.langchain.lower import Kwargs, LowerableModel
 from semantic_parrot.adapters.langchain.planner import PLANNER, ModelSite, enter_calls
 from semantic_parrot.adapters.langchain.values import Cut
@@ -128,7 +128,7 @@ class ChatParrot(ChatOpenAI, LowerableModel):
     def _sited(self, config: Any) -> Iterator[None]:
         instrument.catch_up()
         frame = FRAME.get() if SCOPE.get() is not None else None
-        token = SITE.set(None if frame is None else ModelSite(PLANNER, self, frame, position_of(config)))
+        token = SITE.set(None if frame is None else ModelSite(PLANNER, self, frame, caller_of(config)))
         try:
             yield
         finally:

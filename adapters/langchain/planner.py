@@ -13,11 +13,11 @@ from langchain_core.runnables.base import RunnableBindingBase, RunnableEachBase,
 from langchain_core.runnables.passthrough import RunnableAssign
 
 from semantic_parrot.adapters.answers import Answer
-from semantic_parrot.adapters.langchain.frames import FRAME, Frame, continue_after, position_of, standing
+from semantic_parrot.adapters.langchain.frames import FRAME, Caller, Frame, caller_of, continue_after, standing
 from semantic_parrot.adapters.langchain.lower import LowerableModel, Lowering, steps_of
 from semantic_parrot.adapters.langchain.values import Answered, Cut, lift
 from semantic_parrot.adapters.marks import Ref
-from semantic_parrot.adapters.plan import WORTH_SENDING, Plan
+from semantic_parrot.adapters.plan import WORTH_SENDING, Plan, Site
 from semantic_parrot.adapters.planning import BasePlanner, switched_off
 from semantic_parrot.adapters.scope import SCOPE, Scope
 from semantic_parrot.core.wire import IGNORED, content_key
@@ -33,6 +33,10 @@ class Planner(BasePlanner):
     def lowering(self, scope: Scope) -> Lowering:
         return Lowering(Plan(), self.names.name, streaming=scope.streaming)
 
+    def site(self, frame: Frame | None, position: int | None) -> Site:
+        """Of the call that step `position` of `frame` makes, named as the lowering names it."""
+        return self.names.name(None if frame is None else frame.runnable, position and position - 1)
+
     def plan_entry(
         self,
         scope: Scope,
@@ -47,7 +51,7 @@ class Planner(BasePlanner):
             for value, config in zip(inputs, configs, strict=True):
                 result = low.run(runnable, lift(value))
                 if parent is not None:
-                    continue_after(low, *standing(runnable, parent, position_of(config)), result)
+                    continue_after(low, *standing(runnable, parent, caller_of(config)), result)
             low.plan.covered[id(runnable)] -= len(inputs)  # these run now, under this plan
             scope.cover(low.plan.covered)
             scope.submit(low.plan)
@@ -67,8 +71,8 @@ class Planner(BasePlanner):
             low = self.lowering(scope)
             held = scope.held()
             for value, config in zip(inputs, configs, strict=True):
-                position = position_of(config)
-                site = self.names.name(*((model, "batch") if frame is None else (frame.runnable, position)))
+                place = standing(model, frame, caller_of(config))
+                site = self.site(*place) if frame is not None else self.names.name(model, "batch")
                 try:
                     request = model.parrot_request(value, kwargs, low.plan, site)
                 except Cut:
@@ -77,7 +81,7 @@ class Planner(BasePlanner):
                 held[key] -= 1
                 if held[key] < 0:
                     variable = low.plan.add(request, model.parrot_endpoint, site)
-                    continue_after(low, *standing(model, frame, position), Answered(Ref(variable)))
+                    continue_after(low, *place, Answered(Ref(variable)))
             scope.cover(low.plan.covered)
             scope.submit(low.plan)
 
@@ -89,16 +93,17 @@ class ModelSite:
     planner: Planner
     model: Any
     frame: Frame
-    position: int | None
+    caller: Caller
 
     def replan(self, scope: Scope, request: Mapping[str, Any]) -> Answer | None:
         with self.planner.guarded():
             low = self.planner.lowering(scope)
-            site = self.planner.names.name(self.frame.runnable, self.position)
+            place = standing(self.model, self.frame, self.caller)
+            site = self.planner.site(*place)
             body = {key: value for key, value in request.items() if key not in IGNORED}
             variable = low.plan.add(body, self.model.parrot_endpoint, site)
             if self.model.parrot_obstacle() is None and self.planner.ledger.reason(site) is None:
-                continue_after(low, *standing(self.model, self.frame, self.position), Answered(Ref(variable)))
+                continue_after(low, *place, Answered(Ref(variable)))
                 answer = scope.submit(low.plan, reserved=variable)
                 if answer is not None:
                     scope.cover(low.plan.covered)
@@ -198,11 +203,12 @@ def enter(
         return None
     owned = scope is None
     scope = scope or PLANNER.new_scope(streaming=streaming)
-    around, position = standing(runnable, parent, position_of(configs[0]) if configs else None)
+    caller = caller_of(configs[0] if configs else None)
+    around, position = standing(runnable, parent, caller)
     contained = scope.consume(id(runnable), 1 if inputs is None else len(inputs))
     if inputs is not None and not kwargs and not contained:
         PLANNER.plan_entry(scope, runnable, inputs, configs, parent)
-    return Visit(scope, Frame(runnable, around, position), owned)
+    return Visit(scope, Frame(runnable, around, position, caller.run), owned)
 
 
 def enter_calls(
