@@ -6,7 +6,6 @@ left is a template of the wire. The nonce is random for each plan, so no text of
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +34,6 @@ Part = str | Ref
 class Marks:
     def __init__(self, nonce: str) -> None:
         self._open = f"\ue000{nonce}:"
-        self._split = re.compile(re.escape(self._open) + "([^\ue001]*)\ue001")
         self._numbers: dict[Ref, int] = {}
         self._refs: list[Ref] = []
 
@@ -54,8 +52,14 @@ class Marks:
 
     def read(self, text: str) -> tuple[Part, ...]:
         """The reverse of `write`."""
-        pieces = self._split.split(text)
-        return tuple(self._refs[int(piece)] if i % 2 else piece for i, piece in enumerate(pieces) if i % 2 or piece)
+        first, *marked = text.split(self._open)
+        parts: list[Part] = [first] if first else []
+        for piece in marked:
+            number, _, rest = piece.partition("\ue001")
+            parts.append(self._refs[int(number)])
+            if rest:
+                parts.append(rest)
+        return tuple(parts)
 
     def templates(self, node: Any, name: Callable[[Ref], str]) -> Any:
         """`node` (JSON) with each marked string as a template of the wire; `name` names the variable of a reference."""

@@ -11,6 +11,8 @@ import os
 import weakref
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import openai
@@ -27,19 +29,47 @@ ROUTE = "/chat/completions"
 LIMITS = http.Limits(max_connections=1000, max_keepalive_connections=100)
 
 
-def _claim(endpoint: Endpoint, request: Any) -> tuple[Answer, Mapping[str, Any]] | None:
-    """The planned answer to `request`, with its body; plans from here on if there is none yet."""
+def claim(endpoint: Endpoint, key: str, body: Mapping[str, Any]) -> Answer | None:
+    """The planned answer to the request `body`, which `key` names; plans from here on if there is none yet."""
     scope = SCOPE.get()
-    if scope is None or scope.closed or request.method != "POST" or not request.url.path.endswith(ROUTE):
+    if scope is None or scope.closed:
         return None
-    body = json.loads(request.content)
-    key = content_key(body)
     answer = scope.claim(endpoint, key)
     site = SITE.get()
     if answer is None and site is not None:
         answer = site.replan(scope, body)
     scope.count(claimed=answer is not None)
-    return None if answer is None else (answer, body)
+    return answer
+
+
+@dataclass(slots=True, eq=False)
+class Tried:
+    """An adapter has looked for the answer to the request that is about to go out, and found `answer` or none; `late`:
+    it has waited for it as long as anybody would."""
+
+    answer: Answer | None
+    late: bool = False
+    used: bool = False
+
+
+TRIED: ContextVar[Tried | None] = ContextVar("parrot_tried", default=None)
+
+
+def _claim(endpoint: Endpoint, request: Any) -> tuple[Tried, Mapping[str, Any]] | None:
+    """The planned answer to `request`, with its body."""
+    scope = SCOPE.get()
+    if scope is None or scope.closed or request.method != "POST" or not request.url.path.endswith(ROUTE):
+        return None
+    tried = TRIED.get()
+    if tried is not None and not tried.used:  # the first attempt; later ones ask again
+        tried.used = True
+        if tried.answer is None:
+            return None
+        body = json.loads(request.content)
+        return (tried, body) if content_key(body) == tried.answer.key else None
+    body = json.loads(request.content)
+    answer = claim(endpoint, content_key(body), body)
+    return None if answer is None else (Tried(answer), body)
 
 
 def _whole(answer: Answer, request: Any) -> Any:
@@ -103,8 +133,10 @@ class ClaimingTransport(_Transport, http.BaseTransport):
     def handle_request(self, request: Any) -> Any:
         claimed = _claim(self._endpoint, request)
         if claimed is not None:
-            answer, body = claimed
-            if not answer.wait(self._first(body), patience(request)):
+            tried, body = claimed
+            answer = tried.answer
+            assert answer is not None
+            if tried.late or not answer.wait(self._first(body), patience(request)):
                 raise self._too_late(request)
             replay = self._streamed(answer, body)
             if replay is not None:
@@ -144,8 +176,10 @@ class AsyncClaimingTransport(_Transport, http.AsyncBaseTransport):
     async def handle_async_request(self, request: Any) -> Any:
         claimed = _claim(self._endpoint, request)
         if claimed is not None:
-            answer, body = claimed
-            if not await answer.wait_async(self._first(body), patience(request)):
+            tried, body = claimed
+            answer = tried.answer
+            assert answer is not None
+            if tried.late or not await answer.wait_async(self._first(body), patience(request)):
                 raise self._too_late(request)
             replay = self._streamed(answer, body)
             if replay is not None:

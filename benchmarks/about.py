@@ -7,12 +7,13 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 PACKAGES = ("torch", "transformers", "triton")
 
 
-def about() -> dict[str, str | int]:
+def about(packages: Sequence[str] = PACKAGES) -> dict[str, str | int]:
     """Date, commit (`+` behind it: with changes that are not in it), processor, cores and versions."""
     here = Path(__file__).parent
     commit = _git(here, "rev-parse", "--short", "HEAD")
@@ -23,7 +24,7 @@ def about() -> dict[str, str | int]:
         "processor": _processor(),
         "cores": os.cpu_count() or 0,
         "python": platform.python_version(),
-        **{name: version for name in PACKAGES if (version := _version(name))},
+        **{name: version for name in packages if (version := _version(name))},
     }
 
 

@@ -19,64 +19,18 @@ import json
 import statistics
 import time
 import tracemalloc
-from collections.abc import AsyncGenerator
 from pathlib import Path
 from random import Random
-from typing import Any, get_args
+from typing import Any
 
 import psutil
 
 from about import about
-from semantic_parrot.core.engines.protocol import (
-    UNDIRECTED,
-    Ability,
-    Delta,
-    Directions,
-    Done,
-    Keep,
-    ModelInfo,
-    Stats,
-    Usage,
-)
+from instant import InstantEngine
 from semantic_parrot.core.program import parse_program
-from semantic_parrot.core.request import Message, ModelRequest
 from semantic_parrot.core.runtime import Runtime
 from semantic_parrot.core.scheduling import Decider, Task
 from semantic_parrot.server import garbage
-
-
-class InstantEngine:
-    """Answers every request with one word, and notes when each came and went."""
-
-    name = "instant"
-    window = 1024
-    model = ModelInfo(("default",), 1 << 20)
-    healthy = True
-    abilities: frozenset[Ability] = frozenset(get_args(Ability))
-
-    def __init__(self) -> None:
-        self.came: list[float] = []
-        self.went: list[float] = []
-
-    async def start(self) -> None: ...
-    async def close(self) -> None: ...
-    async def forget_prefixes(self) -> None: ...
-
-    def prefill(self, key: object, request: ModelRequest | None, keep: tuple[Keep, ...] = ()) -> None: ...
-
-    async def generate(
-        self, request: ModelRequest, directions: Directions = UNDIRECTED
-    ) -> AsyncGenerator[Delta | Done, None]:
-        self.came.append(time.perf_counter())
-        await asyncio.sleep(0)
-        self.went.append(time.perf_counter())
-        yield Done("word", "stop", Usage(1, 0, 1))
-
-    async def tokenize(self, content: str | tuple[Message, ...]) -> list[int]:
-        return []
-
-    async def stats(self) -> Stats:
-        return Stats()
 
 
 def chain(length: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pydantic import Field, PrivateAttr, SecretStr
 from semantic_parrot.adapters.embedded import EmbeddedOptions
 from semantic_parrot.adapters.endpoint import EMBEDDED_URL, NO_KEY, Endpoint, is_embedded, pairs, resolve_base_url
 from semantic_parrot.adapters.langchain import instrument
+from semantic_parrot.adapters.langchain.fast import Fast
 from semantic_parrot.adapters.langchain.frames import FRAME, caller_of
 from semantic_parrot.adapters.langchain.lower import Kwargs, LowerableModel
 from semantic_parrot.adapters.langchain.planner import PLANNER, ModelSite, enter_calls
@@ -40,7 +41,7 @@ REQUEST_BUILDING = (
 )
 
 
-class ChatParrot(ChatOpenAI, LowerableModel):
+class ChatParrot(Fast, ChatOpenAI, LowerableModel):
     """`ChatOpenAI` for a Parrot server: it takes every argument of that class, and chains that contain it run as one
     program on the server.
 
@@ -81,9 +82,11 @@ class ChatParrot(ChatOpenAI, LowerableModel):
         return self._endpoint
 
     def parrot_obstacle(self) -> str | None:
-        for name in REQUEST_BUILDING:
-            if getattr(type(self), name) is not getattr(ChatParrot, name):
-                return f"{type(self).__name__} overrides {name}"
+        own = type(self)
+        if own is not ChatParrot:
+            for name in REQUEST_BUILDING:
+                if getattr(own, name) is not getattr(ChatParrot, name):
+                    return f"{own.__name__} overrides {name}"
         if not self._own_clients:
             return "it was given an HTTP client or a proxy of its own"
         if inspect.iscoroutinefunction(self._endpoint.api_key):
@@ -121,6 +124,9 @@ class ChatParrot(ChatOpenAI, LowerableModel):
 
         request: dict[str, Any] = plan.marks.templates(body, name)
         return request
+
+    def fast_endpoint(self) -> Endpoint | None:
+        return self._endpoint if self._own_clients else None
 
     # Where a call sits is known only here.
 

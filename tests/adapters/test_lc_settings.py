@@ -160,7 +160,7 @@ class Shouting(ChatParrot):
 def test_a_subclass_that_builds_requests_itself_is_eager(server):
     chain = TWO.build(Shouting(base_url=server.url, temperature=0))
     assert trips(server, chain, TWO.input) == 2
-    assert any("overrides _get_request_payload" in reason for _, reason in explain(chain, TWO.input).cuts)
+    assert any("overrides _get_request_payload" in piece.reason for piece in explain(chain, TWO.input).cuts)
 
 
 def test_what_the_client_decides_itself_is_eager(server):
@@ -184,7 +184,7 @@ def test_a_call_that_the_server_refuses_is_not_planned_again(server):
     fails()
     fails()
     assert stats().refused == before + 1
-    assert any("the server refused it" in reason for _, reason in explain(first, {"x": "1"}).cuts)
+    assert any("the server refused it" in piece.reason for piece in explain(first, {"x": "1"}).cuts)
 
 
 def test_a_site_whose_answers_nobody_uses_is_no_longer_planned(server):
@@ -211,7 +211,7 @@ def test_a_site_whose_answers_nobody_uses_is_no_longer_planned(server):
     assert stats().unclaimed == before.unclaimed + 20
     assert stats().sites_dropped == before.sites_dropped + 1
     assert executed() == 2, "nothing is wasted any more"
-    assert any("only 0 of its last 20" in reason for _, reason in explain(chain, given).cuts)
+    assert any("only 0 of its last 20" in piece.reason for piece in explain(chain, given).cuts)
 
 
 # Switches.
