@@ -61,8 +61,7 @@ class Fleet:
             for i in range(len(task.prefixes) - 1, -1, -1):
                 holders = self._holders.get(task.prefixes[i])
                 if holders:
-                    for index in holders - found.keys():
-                        found[index] = min(task.held[i], task.prompt)
+                    found = dict.fromkeys(holders, min(task.held[i], task.prompt)) | found  # the longest counts
         if task.filled is not None:
             index, tokens = task.filled
             found[index] = min(max(tokens, found.get(index, 0.0)), task.prompt)

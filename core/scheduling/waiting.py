@@ -40,6 +40,7 @@ class _Tenant:
 class Waiting:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
+        self._fair = policy.on("fair-share")
         self._tenants: dict[str, _Tenant] = {}
         self._busy: dict[int, _Tenant] = {}  # those with waiting tasks
         self._tasks: dict[int, Task] = {}
@@ -55,14 +56,20 @@ class Waiting:
         return list(self._tasks.values())
 
     def weigh(self, tenant: str, weight: float) -> None:
-        self._tenants.setdefault(tenant, _Tenant()).weight = weight
+        self._named(tenant).weight = weight
 
     def standing(self, tenant: str) -> float:
         """The tenant's virtual time: tokens it was served, by its weight. Who has least goes first."""
-        return self._tenants.setdefault(tenant if self._policy.on("fair-share") else "", _Tenant()).served
+        return self._named(tenant if self._fair else "").served
 
     def _tenant(self, task: Task) -> _Tenant:
-        return self._tenants.setdefault(task.tenant if self._policy.on("fair-share") else "", _Tenant())
+        return self._named(task.tenant if self._fair else "")
+
+    def _named(self, name: str) -> _Tenant:
+        found = self._tenants.get(name)
+        if found is None:
+            found = self._tenants[name] = _Tenant()
+        return found
 
     def push(self, task: Task) -> None:
         tenant = self._tenant(task)
