@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,12 +56,14 @@ class Nodes:
 @dataclass(slots=True)
 class Plan:
     """Calls found so far, those of maps included; how often each composite runnable (by id) is contained whole; the
-    marks of its templates. `repeating`: the server whose map's body is being planned."""
+    marks of its templates. `repeating`: the server whose map's body is being planned. `hints`: what the app
+    states of its last call: `objective`, `deadline_ms`, `priority`."""
 
     calls: list[PlannedCall] = field(default_factory=list)
     covered: Counter[int] = field(default_factory=Counter)
     marks: Marks = field(default_factory=lambda: Marks(secrets.token_hex(16)))
     repeating: Endpoint | None = None
+    hints: dict[str, Any] = field(default_factory=dict)
     _open: dict[Endpoint, Nodes] = field(default_factory=dict)
     _homes: dict[str, Nodes] = field(default_factory=dict)
     _names: dict[Ref, str] = field(default_factory=dict)
@@ -146,12 +148,15 @@ class Repeated:
     result: str | None = None
 
 
-def program_of(nodes: Nodes, *, streaming: bool) -> Program:
-    """What is sent. `streaming`: the app reads its last calls' text as it comes."""
+def program_of(nodes: Nodes, *, streaming: bool, hints: Mapping[str, Any] | None = None) -> Program:
+    """What is sent. `streaming`: the app reads its last calls' text as it comes. `hints`: of its last call."""
+    stated = dict(hints or {})
+    objective = stated.pop("objective", None)
+    objectives = {} if objective is None else {nodes.calls[-1].variable: objective}
     return Program(
         **nodes.body(),
         outputs=[],
-        parrot=Options(lifetime="prefetch"),
+        parrot=Options(lifetime="prefetch", objectives=objectives, **stated),
         deltas=_last(nodes) if streaming else "none",
         stream=True,
     )

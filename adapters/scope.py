@@ -39,7 +39,8 @@ class Scope:
         for nodes, calls in plan.submissions():
             if nodes.endpoint in self._courier.strangers:
                 continue
-            book = Book(nodes.endpoint, calls, program_of(nodes, streaming=self.streaming))
+            hints = plan.hints if calls[-1] is plan.calls[-1] else None
+            book = Book(nodes.endpoint, calls, program_of(nodes, streaming=self.streaming, hints=hints))
             with self._lock:
                 if self.closed:
                     return mine

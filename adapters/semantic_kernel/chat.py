@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -18,16 +19,34 @@ from semantic_kernel.utils.telemetry.model_diagnostics.decorators import (
 )
 
 from semantic_parrot.adapters.endpoint import Endpoint
+from semantic_parrot.adapters.marks import Ref
+from semantic_parrot.adapters.plan import Plan
 from semantic_parrot.adapters.semantic_kernel.connection import connect, model_of, refuse_both
+from semantic_parrot.adapters.semantic_kernel.filters import attach
+from semantic_parrot.adapters.semantic_kernel.lower import LowerableService
 from semantic_parrot.adapters.semantic_kernel.settings import ParrotChatPromptExecutionSettings
+from semantic_parrot.adapters.semantic_kernel.templates import Cut
+from semantic_parrot.core.wire import IGNORED
 
 PROVIDER = "parrot"
+
+#: A subclass that overrides one of these may send another request than the one we would plan.
+REQUEST_BUILDING = (
+    "get_chat_message_contents",
+    "get_prompt_execution_settings_class",
+    "_inner_get_chat_message_contents",
+    "_prepare_chat_history_for_request",
+    "_handle_structured_output",
+    "_send_request",
+    "_send_completion_request",
+    "parrot_request",
+)
 
 _whole: Any = OpenAIChatCompletionBase._inner_get_chat_message_contents
 _streamed: Any = OpenAIChatCompletionBase._inner_get_streaming_chat_message_contents
 
 
-class ParrotChatCompletion(OpenAIChatCompletion):
+class ParrotChatCompletion(OpenAIChatCompletion, LowerableService):
     """`OpenAIChatCompletion` for a Parrot server.
 
     `base_url`: the server, else PARROT_BASE_URL, else http://127.0.0.1:8765/v1; "embedded" starts a server for the
@@ -70,6 +89,44 @@ class ParrotChatCompletion(OpenAIChatCompletion):
             instruction_role=instruction_role,
         )
         self._endpoint = endpoint
+        if attach_to is not None:
+            attach(attach_to)
+
+    # What the lowering asks of a service.
+
+    @property
+    def parrot_endpoint(self) -> Endpoint:
+        assert self._endpoint is not None, "nothing is planned without"
+        return self._endpoint
+
+    def parrot_obstacle(self, settings: Any) -> str | None:
+        for name in REQUEST_BUILDING:
+            if getattr(type(self), name) is not getattr(ParrotChatCompletion, name):
+                return f"{type(self).__name__} overrides {name}"
+        if self._endpoint is None:
+            return "it was given an OpenAI client of its own"
+        return None if settings.function_choice_behavior is None else "its model may call functions"
+
+    def parrot_request(self, settings: Any, messages: list[dict[str, Any]], plan: Plan) -> dict[str, Any]:
+        # As the stock service builds it, and as the OpenAI client sends it.
+        body = settings.prepare_settings_dict()
+        self._handle_structured_output(settings, body)
+        if settings.tools is None:
+            body.pop("parallel_tool_calls", None)
+        body |= {"model": settings.ai_model_id or self.ai_model_id, "messages": messages}
+        body |= body.pop("extra_body", None) or {}
+        try:
+            body = json.loads(json.dumps({key: value for key, value in body.items() if key not in IGNORED}))
+        except (TypeError, ValueError):
+            raise Cut("a setting is no JSON") from None
+
+        def name(ref: Ref) -> str:
+            if plan.server_of(ref.variable) != self._endpoint:
+                raise Cut("its prompt needs an answer of another server")
+            return plan.name(ref)
+
+        request: dict[str, Any] = plan.marks.templates(body, name)
+        return request
 
     @classmethod
     def from_dict(cls, settings: dict[str, Any]) -> ParrotChatCompletion:
