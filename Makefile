@@ -46,6 +46,7 @@ gpu:
 	  || $(GPU) -m pytest -c tests/gpu.ini tests/engine/test_triton_kernels.py
 	$(GPU) benchmarks/kernels.py --only gpu --json benchmarks/results/kernels-gpu.json
 	$(GPU) benchmarks/ops.py --json benchmarks/results/ops-gpu.json
+	$(GPU) benchmarks/engine_gpu.py --json benchmarks/results/engine-gpu.json
 	$(GPU) benchmarks/dispatch.py --repeats 7 --write --json benchmarks/results/dispatch-gpu.json
 
 # The engines that benchmarks/engine.py compares, outside the checkout (PARROT_PEERS: where). NAMES: only these.

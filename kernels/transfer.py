@@ -6,7 +6,8 @@ until the copy has used it. On a CPU there is nothing to copy.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -35,6 +36,45 @@ class Download:
         if self._event is not None:
             self._event.synchronize()
         return self._host
+
+
+class Side:
+    """A stream of copies beside the device's own; on a CPU there is none, and what is asked is done at once."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream: Any = stream(device)
+
+    @contextmanager
+    def after(self, *given: Tensor) -> Iterator[None]:
+        """What is asked within comes after all that was launched until now; it uses `given`, of the device's stream."""
+        if self._stream is not None:
+            self._stream.wait_stream(self._current())
+        with self.before():
+            yield
+        if self._stream is not None:
+            for tensor in given:
+                tensor.record_stream(self._stream)
+
+    @contextmanager
+    def before(self) -> Iterator[None]:
+        """What is asked within waits for nothing but what was asked so before."""
+        with nullcontext() if self._stream is None else torch.get_device_module(self._device).stream(self._stream):
+            yield
+
+    def join(self, *made: Tensor) -> None:
+        """What is launched from now on comes after all of that; it uses `made`, of this stream."""
+        if self._stream is not None:
+            self._current().wait_stream(self._stream)
+            for tensor in made:
+                tensor.record_stream(self._current())
+
+    def _current(self) -> Any:
+        return torch.get_device_module(self._device).current_stream(self._device)
+
+
+def stream(device: torch.device) -> Any:
+    return None if device.type == "cpu" else torch.get_device_module(device).Stream(device)
 
 
 def record(device: torch.device) -> Any:

@@ -155,15 +155,19 @@ class PagedCache:
             return
         device = self.keys[0].device
         source, target, tokens = upload(list(zip(*copies, strict=True)), device)
-        past = (torch.arange(BLOCK_SIZE, device=device) >= tokens[:, None])[:, None, :, None]
         for cache in self.tensors:
-            cache[target] = cache[source].masked_fill_(past, 0)
+            cache[target] = cache[source].masked_fill_(past(tokens), 0)
 
     def clear(self, blocks: Sequence[int]) -> None:
         if blocks:
             index = upload(blocks, self.keys[0].device)
             for cache in self.tensors:
                 cache.index_fill_(0, index, 0)
+
+
+def past(tokens: Tensor) -> Tensor:
+    """Of blocks that hold so many `tokens` each, which places are past those; to be broadcast with a layer's."""
+    return (torch.arange(BLOCK_SIZE, device=tokens.device) >= tokens[:, None])[:, None, :, None]
 
 
 def bytes_per_token(shapes: Sequence[LayerShape], dtype: torch.dtype) -> int:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockCopy, PagedCache
 from semantic_parrot.core.engine.memory import offload_budget
+from semantic_parrot.core.engine.offload_pinned import PinnedStore
 
 logger = logging.getLogger(__name__)
 
@@ -26,12 +27,11 @@ _LEAST = 16  # blocks, however large: more than sequences that decode take in a 
 class OffloadStore:
     """Blocks in `memory`: [slots, elements of a block], of the cache's type; a slot has keys and values of all layers.
 
-    Copies are bit for bit, and made when they are asked for. A store on pinned memory of a GPU's host needs nothing
-    more than another `memory`, and its own way to overlap them with the step.
+    Copies are bit for bit, and made when they are asked for. For a cache on a CPU; `offload_pinned` is for a GPU's.
     """
 
     def __init__(self, cache: PagedCache, file: MappedFile) -> None:
-        self.per_step = max(_STEP // cache.block_bytes, _LEAST)
+        self.per_step = per_step(cache)
         self._file = file
         memory = file.tensor(cache.keys[0].dtype)
         self._parts: list[Tensor] = []
@@ -58,6 +58,11 @@ class OffloadStore:
                 block = tensor[copy.target].copy_(part[copy.source])
                 if copy.tokens < BLOCK_SIZE:
                     block[:, copy.tokens :] = 0
+
+
+def per_step(cache: PagedCache) -> int:
+    """Blocks that may be copied in a step in each direction."""
+    return max(_STEP // cache.block_bytes, _LEAST)
 
 
 class MappedFile:
@@ -95,15 +100,16 @@ class MappedFile:
         return range(first, last)
 
 
-def open_store(cache: PagedCache, tokens: int | None) -> OffloadStore | None:
+def open_store(cache: PagedCache, tokens: int | None) -> OffloadStore | PinnedStore | None:
     """The second tier for so many tokens; None: the size of the cache, if the disk has plenty of room, and on a CPU
     only. Returns None for none, and where there can't be one, which is said in the log."""
+    if cache.keys[0].device.type != "cpu":
+        slots = (tokens or 0) // BLOCK_SIZE
+        return PinnedStore(cache, slots, per_step(cache)) if slots else None
     directory = Path(tempfile.gettempdir())
     try:
         if tokens is None:
-            on_cpu = cache.keys[0].device.type == "cpu"
-            most = offload_budget(directory) // cache.block_bytes if on_cpu else 0
-            slots = min(len(cache.keys[0]) - 1, most)
+            slots = min(len(cache.keys[0]) - 1, offload_budget(directory) // cache.block_bytes)
         else:
             slots = tokens // BLOCK_SIZE
         return OffloadStore(cache, MappedFile(cache.block_bytes, slots)) if slots else None

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from semantic_parrot.core.engine.attention import Step
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, PagedCache
+from semantic_parrot.core.engine.offload_pinned import PinnedStore
 from semantic_parrot.core.engine.offload_store import OffloadStore
 from semantic_parrot.core.engine.planner import Batch, Work
 from semantic_parrot.kernels.dispatch import paged_attention
@@ -35,7 +36,7 @@ class Runner:
         deterministic: bool,
         long_after: int | None,
         kernels: str = "torch",
-        store: OffloadStore | None = None,
+        store: OffloadStore | PinnedStore | None = None,
         decode: Decode | None = None,
     ) -> None:
         self._model = model

@@ -9,7 +9,9 @@ import torch
 pytest.importorskip("triton")
 from pretend_device import DEVICE, OnDevice, PretendDevice, moved, running, take
 
-from semantic_parrot.core.engine.kv import BlockCopy, LayerShape, PagedCache
+from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockCopy, LayerShape, PagedCache
+from semantic_parrot.core.engine.offload_pinned import PinnedStore
+from semantic_parrot.core.engine.offload_store import open_store
 from semantic_parrot.core.engine.penalties import Penalties
 from semantic_parrot.core.engine.sampler import sample
 from semantic_parrot.core.sampling import Sampling
@@ -56,6 +58,28 @@ def test_copies_and_clearing_of_blocks():
     assert device.waits == []
     for one, other in zip(caches[0].tensors, there.tensors, strict=True):
         assert torch.equal(one, other.held)
+
+
+@torch.inference_mode()
+def test_the_second_tier():
+    made = PagedCache.allocate([LayerShape(2, 4), LayerShape(1, 8)], 4, torch.float32, torch.device("cpu"))
+    for tensor in made.tensors:
+        tensor.normal_()
+    kept = [tensor.clone() for tensor in made.tensors]
+    with PretendDevice() as device, running([]):
+        there = moved(made)
+        store = open_store(there, 3 * BLOCK_SIZE)
+        assert isinstance(store, PinnedStore)
+        assert open_store(there, None) is None
+        assert len(store.extend()) == 3
+        store.write(there, [BlockCopy(1, 2, BLOCK_SIZE), BlockCopy(3, 0, BLOCK_SIZE)])
+        there.clear([1, 3])
+        store.read(there, [BlockCopy(2, 4, 5), BlockCopy(0, 2, BLOCK_SIZE)])
+    assert device.waits == []
+    for tensor, before in zip(there.tensors, kept, strict=True):
+        assert torch.equal(tensor.held[2], before[3])
+        assert torch.equal(tensor.held[4][:, :5], before[1][:, :5])
+        assert not tensor.held[4][:, 5:].any()
 
 
 def test_a_device_that_waits_is_noticed():

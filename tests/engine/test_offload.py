@@ -13,7 +13,8 @@ from machine import Machine, Slots, answer
 
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockCopy, BlockPool, LayerShape, PagedCache
 from semantic_parrot.core.engine.offload import Offload
-from semantic_parrot.core.engine.offload_store import MappedFile, open_store
+from semantic_parrot.core.engine.offload_pinned import PinnedStore
+from semantic_parrot.core.engine.offload_store import MappedFile, open_store, per_step
 from semantic_parrot.core.engine.prefix_tree import PrefixTree
 from semantic_parrot.core.engine.retention import NEVER, Uses
 from semantic_parrot.core.engines.protocol import Keep
@@ -143,12 +144,14 @@ def cache(blocks=3):
     return made
 
 
-def test_copies_are_bit_for_bit():
+@pytest.mark.parametrize("pinned", [False, True])
+def test_copies_are_bit_for_bit(pinned):
     made = cache()
     made.keys[0][1, 0, 0, 0] = -0.0
     made.values[1][1, 0, 3, 2] = torch.nan
-    store = open_store(made, 5 * BLOCK_SIZE)
+    store = PinnedStore(made, 5, 16) if pinned else open_store(made, 5 * BLOCK_SIZE)
     assert len(store.extend()) == 5
+    assert len(store.extend()) == 0
     kept = [tensor.clone() for tensor in made.tensors]
     store.write(made, [BlockCopy(1, 4, BLOCK_SIZE), BlockCopy(2, 0, BLOCK_SIZE)])
     for tensor in made.tensors:
@@ -188,6 +191,22 @@ def test_a_full_disk_stops_its_growth_and_is_said_once(monkeypatch, caplog):
     ]
 
 
+def test_pinned_memory_is_taken_as_it_is_used_until_there_is_no_more(monkeypatch, caplog):
+    made = cache()
+    monkeypatch.setattr("semantic_parrot.core.engine.offload_pinned.EXTENT", 2 * made.block_bytes)
+    store = PinnedStore(made, 9, 16)
+    assert [list(store.extend()) for _ in range(2)] == [[0, 1], [2, 3]]
+
+    def full(*_, **__):
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(torch, "empty", full)
+    assert [list(store.extend()) for _ in range(3)] == [[], [], []]
+    assert [record.getMessage() for record in caplog.records] == [
+        "the memory for evicted KV stays at 4 blocks: CUDA error: out of memory"
+    ]
+
+
 def test_a_disk_without_room_for_any_of_it_costs_no_request(tiny, bench, ask, monkeypatch, caplog):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -217,8 +236,15 @@ def test_as_much_as_the_cache_by_default_if_the_disk_has_room(monkeypatch):
     assert open_store(made, 0) is None
 
 
-def test_on_and_off_give_the_same_bits(tiny, bench, ask):
+@pytest.mark.parametrize("pinned", [False, True])
+def test_on_and_off_give_the_same_bits(tiny, bench, ask, monkeypatch, pinned):
     """Deterministic mode; the cache holds a part of what three rounds over the same documents read."""
+    if pinned:  # on CPU tensors
+
+        def opened(cache, tokens):
+            return PinnedStore(cache, tokens // BLOCK_SIZE, per_step(cache)) if tokens else None
+
+        monkeypatch.setattr("semantic_parrot.core.engine.loader.open_store", opened)
     line = "The harbour master wrote down each ship, its cargo and the hour at which it left the quay. "
     requests = [ask(f"{n}: {line * 3}{q}", 6) for q in "ABC" for n in range(5)]
     found = {}

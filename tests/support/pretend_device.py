@@ -150,10 +150,11 @@ class _Event:
 
 @contextmanager
 def running(log: list[str]) -> Iterator[None]:
-    """Kernels run there, and events are noted in `log` when they are waited for."""
+    """Kernels run there, in one stream, and events are noted in `log` when they are waited for."""
     modules = (merge_parts, rms_norm, rope, silu_mul, store_kv, tile_attention)
     with ExitStack() as stack:
         for module in modules:
             stack.enter_context(mock.patch.object(module, "_kernel", _Kernel(module._kernel)))
+        stack.enter_context(mock.patch.object(transfer, "stream", return_value=None))
         stack.enter_context(mock.patch.object(transfer, "record", return_value=_Event(log)))
         yield
