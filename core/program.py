@@ -91,8 +91,10 @@ class Program(Body):
 
     def wanted(self) -> tuple[str, ...]:
         """The outputs, or the sinks of the program where none are named."""
-        if self.outputs is not None:
-            return tuple(self.outputs)
+        return self.sinks() if self.outputs is None else tuple(self.outputs)
+
+    def sinks(self) -> tuple[str, ...]:
+        """The variables that no node of the program reads."""
         read = set(self.reads())
         return tuple(node.output for node in self.nodes() if node.output not in read)
 

@@ -33,7 +33,8 @@ Role = Literal["system", "developer", "user", "assistant", "tool"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """`calls`: an assistant's. `call_id`: of the call that a tool's message answers; `name`: of its function."""
+    """`calls`: an assistant's. `call_id`: of the call that a tool's message answers; `name`: of its function,
+    or of who speaks, for chat templates that write it."""
 
     role: str
     content: str
@@ -76,8 +77,6 @@ class _Message(_Body):
             raise ValueError("tool_calls belongs to an assistant's message")
         if (self.tool_call_id is not None) != (self.role == "tool"):
             raise ValueError("tool_call_id belongs to a tool's message, which needs it")
-        if self.name is not None and self.role != "tool":
-            raise ValueError("name is not supported but in a tool's message")
         if self.content is None and not self.tool_calls:
             raise ValueError("content is missing")
         return self

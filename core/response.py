@@ -24,20 +24,32 @@ def logprobs(body: Mapping[str, Any], tokens: Sequence[TokenLogprob]) -> dict[st
     return chat_logprobs(tokens) if is_chat(body) else completion_logprobs(tokens)
 
 
+def made(done: Done) -> dict[str, Any]:
+    """Where and how fast an answer was made, under the name `parrot`: OpenAI's clients pass on what they don't know."""
+    times = done.timings
+    return {
+        "engine": None if done.placed is None else done.placed.engine,
+        "cached_tokens": done.usage.cached,
+        "queued": times.queued,
+        "prefill": times.prefill,
+        "decode": times.decode,
+    }
+
+
 def completion(body: Mapping[str, Any], done: Done, *, id: str, created: int) -> dict[str, Any]:
     """The whole response to the rendered request `body`: a chat completion if it has messages, else a completion."""
     chat = is_chat(body)
     choices: list[dict[str, Any]] = []
-    for index, made in enumerate(done.choices):
-        told = None if made.logprobs is None else logprobs(body, made.logprobs)
-        choice = {"index": index, "logprobs": told, "finish_reason": made.reason}
+    for index, chosen in enumerate(done.choices):
+        told = None if chosen.logprobs is None else logprobs(body, chosen.logprobs)
+        choice = {"index": index, "logprobs": told, "finish_reason": chosen.reason}
         if chat:
-            message: dict[str, Any] = {"role": "assistant", "content": made.text, "refusal": None}
-            if made.calls:
-                message |= {"content": made.text or None, "tool_calls": [call.body() for call in made.calls]}
+            message: dict[str, Any] = {"role": "assistant", "content": chosen.text, "refusal": None}
+            if chosen.calls:
+                message |= {"content": chosen.text or None, "tool_calls": [call.body() for call in chosen.calls]}
             choice["message"] = message
         else:
-            choice["text"] = made.text
+            choice["text"] = chosen.text
         choices.append(choice)
     kind = "chat.completion" if chat else "text_completion"
     return {
@@ -47,6 +59,7 @@ def completion(body: Mapping[str, Any], done: Done, *, id: str, created: int) ->
         "model": body["model"],
         "choices": choices,
         "usage": usage(done.usage),
+        "parrot": made(done),
     }
 
 
@@ -82,8 +95,10 @@ class Chunks:
         return chunk
 
     def last(self, done: Done) -> list[dict[str, Any]]:
-        """One for each choice."""
-        return [self._chunk(i, None, finish_reason=choice.reason) for i, choice in enumerate(done.choices)]
+        """One for each choice; `parrot` is in the last one."""
+        chunks = [self._chunk(i, None, finish_reason=choice.reason) for i, choice in enumerate(done.choices)]
+        chunks[-1]["parrot"] = made(done)
+        return chunks
 
     def usage(self, done: Done) -> dict[str, Any]:
         return {**self._base, "choices": [], "usage": usage(done.usage)}

@@ -66,7 +66,11 @@ class Session:
         self.runs.add(run)
         run.on_done(self.runs.discard)
         options, now = program.parrot, time.monotonic()
-        due = {} if options.deadline_ms is None else dict.fromkeys(program.wanted(), now + options.deadline_ms / 1e3)
+        due = (
+            {}
+            if options.deadline_ms is None
+            else dict.fromkeys(program.wanted() or program.sinks(), now + options.deadline_ms / 1e3)
+        )
         self._tell(effects, {**options.objectives}, due)
         for name, value in program.inputs.items():
             if value is None:

@@ -51,11 +51,12 @@ class Intake:
         if self.context >= self.held:
             bound = f"the {self.held} tokens that the KV cache holds"
         if length >= self.context:
-            raise ContextOverflow(f"the prompt has {length} tokens, which leaves no room in {bound}")
+            # LangChain knows an overflow by these first words.
+            raise ContextOverflow(f"the prompt is too long: it has {length} tokens, which leaves no room in {bound}")
         for name, room in (("max_tokens", sampling.max_tokens), ("min_tokens", sampling.min_tokens)):
             if room is not None and length + room > self.context:
                 raise ContextOverflow(
-                    f"the prompt's {length} tokens and {name} {room} exceed {bound}",
+                    f"the prompt is too long: its {length} tokens and {name} {room} exceed {bound}",
                     where=name,
                 )
         return self.context if sampling.max_tokens is None else length + sampling.max_tokens

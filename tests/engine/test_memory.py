@@ -123,11 +123,11 @@ def test_a_machine_without_memory_for_keys_and_values(tiny, monkeypatch):
 def test_a_request_longer_than_the_cache_is_refused_with_the_figures(tiny, bench, ask):
     b = bench(tiny("llama"), kv_tokens=256)
     for content, room, says in (
-        ("B" * 300, None, "the prompt has 300 tokens, which leaves no room in the 256 tokens that the KV cache holds"),
-        ("B" * 200, 57, "the prompt's 200 tokens and max_tokens 57 exceed the 256 tokens that the KV cache holds"),
+        ("B" * 300, None, "it has 300 tokens, which leaves no room in the 256 tokens that the KV cache holds"),
+        ("B" * 200, 57, "its 200 tokens and max_tokens 57 exceed the 256 tokens that the KV cache holds"),
     ):
         failed = b.failed[b.submit(ask(content, room))]
-        assert (failed.code, failed.message) == ("context_length_exceeded", says)
+        assert (failed.code, failed.message) == ("context_length_exceeded", f"the prompt is too long: {says}")
     assert b.run(ask("B" * 200, 56))[0].usage.completion == 56
 
 
