@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from semantic_parrot.adapters.answers import Answer, Failed, Finished, Lost
 from semantic_parrot.adapters.endpoint import Endpoint
@@ -16,12 +16,19 @@ from semantic_parrot.core.wire import content_key
 
 
 class Book:
-    """`run_id`: once the server has named the run. `ended`: nothing more will come. `refused`: why the server did not
-    take the program."""
+    """`headers`: of the request that carries the program. `run_id`: once the server has named the run. `ended`: nothing
+    more will come. `refused`: why the server did not take the program."""
 
-    def __init__(self, endpoint: Endpoint, calls: Sequence[PlannedCall], program: Program) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        calls: Sequence[PlannedCall],
+        program: Program,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self.endpoint = endpoint
         self.program = program
+        self.headers = headers or {}
         self.run_id: str | None = None
         self.ended = False
         self.refused: ParrotError | None = None

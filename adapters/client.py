@@ -73,9 +73,9 @@ class _Settings:
             "verify": tls,
         }
 
-    def _body(self, program: Program, stream: bool) -> dict[str, Any]:
+    def _body(self, program: Program, stream: bool, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
         body = program.model_copy(update={"stream": stream}).model_dump_json(exclude_defaults=True)
-        return {"content": body, "headers": {"Content-Type": "application/json"}}
+        return {"content": body, "headers": {"Content-Type": "application/json", **(headers or {})}}
 
     def _stream_timeout(self) -> httpx.Timeout:
         return httpx.Timeout(self._timeout, connect=5.0, read=STREAM_SILENCE)
@@ -136,9 +136,10 @@ class ParrotClient(_Settings):
         """Execute `program` and wait for all of it."""
         return _run_result(self._http.post(f"{self.base_url}/runs", **self._body(program, stream=False)))
 
-    def stream(self, program: Program) -> Generator[Event, None, None]:
-        """Execute `program`: its events as they happen. Leaving the iterator early ends a prefetch run."""
-        body = self._body(program, stream=True)
+    def stream(self, program: Program, headers: Mapping[str, str] | None = None) -> Generator[Event, None, None]:
+        """Execute `program`: its events as they happen. Leaving the iterator early ends a prefetch run. `headers`: of
+        this request, beside the client's own."""
+        body = self._body(program, True, headers)
         with self._http.stream("POST", f"{self.base_url}/runs", timeout=self._stream_timeout(), **body) as response:
             if response.is_error:
                 response.read()
@@ -183,9 +184,10 @@ class AsyncParrotClient(_Settings):
         """Execute `program` and wait for all of it."""
         return _run_result(await self._http.post(f"{self.base_url}/runs", **self._body(program, stream=False)))
 
-    async def stream(self, program: Program) -> AsyncGenerator[Event, None]:
-        """Execute `program`: its events as they happen. Leaving the iterator early ends a prefetch run."""
-        body = self._body(program, stream=True)
+    async def stream(self, program: Program, headers: Mapping[str, str] | None = None) -> AsyncGenerator[Event, None]:
+        """Execute `program`: its events as they happen. Leaving the iterator early ends a prefetch run. `headers`: of
+        this request, beside the client's own."""
+        body = self._body(program, True, headers)
         url = f"{self.base_url}/runs"
         async with self._http.stream("POST", url, timeout=self._stream_timeout(), **body) as response:
             if response.is_error:

@@ -94,7 +94,7 @@ class Courier:
         reason = "the stream of events broke off"
         try:
             client = await self._client(book.endpoint)
-            async with aclosing(client.stream(book.program)) as stream:
+            async with aclosing(client.stream(book.program, book.headers)) as stream:
                 async for event in stream:
                     book.record(event)
             self._refusals.pop(book.endpoint, None)

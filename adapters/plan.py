@@ -148,18 +148,21 @@ class Repeated:
     result: str | None = None
 
 
-def program_of(nodes: Nodes, *, streaming: bool, hints: Mapping[str, Any] | None = None) -> Program:
-    """What is sent. `streaming`: the app reads its last calls' text as it comes. `hints`: of its last call."""
-    stated = dict(hints or {})
+def program_of(nodes: Nodes, hints: Mapping[str, Any], *, streaming: bool) -> Program:
+    """What is sent. `streaming`: the app reads its last calls' text as it comes. `hints`: of what none reads."""
+    stated = dict(hints)
     objective = stated.pop("objective", None)
-    objectives = {} if objective is None else {nodes.calls[-1].variable: objective}
-    return Program(
+    program = Program(
         **nodes.body(),
         outputs=[],
-        parrot=Options(lifetime="prefetch", objectives=objectives, **stated),
+        parrot=Options(lifetime="prefetch", **stated),
         deltas=_last(nodes) if streaming else "none",
         stream=True,
     )
+    if objective is None:
+        return program
+    objectives = dict.fromkeys(program.sinks(), objective)
+    return program.model_copy(update={"parrot": program.parrot.model_copy(update={"objectives": objectives})})
 
 
 def _last(nodes: Nodes) -> list[str]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from semantic_parrot.adapters.courier import COURIERS
+from semantic_parrot.adapters.hints import NO_HINTS, Hints
 from semantic_parrot.adapters.scope import Scope
 from semantic_parrot.adapters.stats import SiteLedger, SiteNames, Statistics
 
@@ -20,8 +21,8 @@ class BasePlanner:
         self.ledger = SiteLedger()
         self.names = SiteNames(self.ledger)
 
-    def new_scope(self, *, streaming: bool) -> Scope:
-        return Scope(COURIERS.get(), self.ledger, self.statistics, streaming=streaming)
+    def new_scope(self, *, streaming: bool, stated: Hints = NO_HINTS, inputs: int = 1) -> Scope:
+        return Scope(COURIERS.get(), self.ledger, self.statistics, streaming=streaming, stated=stated, inputs=inputs)
 
     @contextmanager
     def guarded(self) -> Iterator[None]:

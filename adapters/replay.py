@@ -20,6 +20,9 @@ class AnswerLost(Exception):
         self.told = told
 
 
+NOTHING: Mapping[str, Any] = {}
+
+
 def to_json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -77,9 +80,9 @@ class StreamReplay:
             blocks = [*(self._delta(i, {"role": "assistant", "content": ""}) for i in self._choices), *blocks]
         return b"".join(blocks)
 
-    def _delta(self, index: int, delta: dict[str, Any], **choice: Any) -> bytes:
+    def _delta(self, index: int, delta: dict[str, Any], made: Mapping[str, Any] = NOTHING, **choice: Any) -> bytes:
         fixed = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
-        return _block({**self._base, "choices": [{**fixed, **choice}]})
+        return _block({**self._base, "choices": [{**fixed, **choice}], **made})
 
     def _end(self, response: Mapping[str, Any]) -> list[bytes]:
         """What is left of each choice: all of it, but for the first."""
@@ -88,7 +91,9 @@ class StreamReplay:
             text, told = (self._text, self._told) if choice["index"] == 0 else ("", 0)
             blocks += self._rest(choice, len(text), told)
         for choice in response["choices"]:
-            blocks.append(self._delta(choice["index"], {}, finish_reason=choice.get("finish_reason")))
+            last = choice is response["choices"][-1] and "parrot" in response
+            made = {"parrot": response["parrot"]} if last else NOTHING
+            blocks.append(self._delta(choice["index"], {}, made, finish_reason=choice.get("finish_reason")))
         if self._usage:
             blocks.append(_block({**self._base, "choices": [], "usage": response.get("usage")}))
         return [*blocks, b"data: [DONE]\n\n"]
@@ -103,6 +108,7 @@ class StreamReplay:
             blocks.append(self._delta(index, {"content": _text(choice)[shown:]}, logprobs=more))
         for i, call in enumerate(message.get("tool_calls") or ()):
             blocks.append(self._delta(index, {"tool_calls": [{"index": i, **call}]}))
-        if message.get("refusal"):
-            blocks.append(self._delta(index, {"refusal": message["refusal"]}))
+        for name in ("refusal", "reasoning_content"):
+            if message.get(name):
+                blocks.append(self._delta(index, {name: message[name]}))
         return blocks

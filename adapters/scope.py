@@ -13,18 +13,32 @@ from semantic_parrot.adapters.answers import Answer, Lost
 from semantic_parrot.adapters.book import Book
 from semantic_parrot.adapters.courier import Courier
 from semantic_parrot.adapters.endpoint import Endpoint
+from semantic_parrot.adapters.hints import NO_HINTS, Hints, defaults
 from semantic_parrot.adapters.plan import Plan, program_of
 from semantic_parrot.adapters.stats import SiteLedger, Statistics, wasted
+from semantic_parrot.adapters.tracing import trace_headers
 
 
 class Scope:
     """Answers are handed out once, to the request they answer, and only until the scope is closed. Thread-safe.
 
-    `streaming`: the app reads the text of its last calls as it comes.
+    `streaming`: the app reads the text of its last calls as it comes. `stated`: the app's hints. `inputs`: of the
+    outermost call.
     """
 
-    def __init__(self, courier: Courier, ledger: SiteLedger, statistics: Statistics, *, streaming: bool) -> None:
+    def __init__(
+        self,
+        courier: Courier,
+        ledger: SiteLedger,
+        statistics: Statistics,
+        *,
+        streaming: bool,
+        stated: Hints = NO_HINTS,
+        inputs: int = 1,
+    ) -> None:
         self.streaming = streaming
+        self.stated = stated
+        self._hints = defaults(stated, inputs)
         self.closed = False
         self._courier = courier
         self._ledger = ledger
@@ -39,8 +53,9 @@ class Scope:
         for nodes, calls in plan.submissions():
             if nodes.endpoint in self._courier.strangers:
                 continue
-            hints = plan.hints if calls[-1] is plan.calls[-1] else None
-            book = Book(nodes.endpoint, calls, program_of(nodes, streaming=self.streaming, hints=hints))
+            hints = plan.hints if plan.hints and calls[-1] is plan.calls[-1] else self._hints.told()
+            program = program_of(nodes, hints, streaming=self.streaming)
+            book = Book(nodes.endpoint, calls, program, trace_headers())
             with self._lock:
                 if self.closed:
                     return mine

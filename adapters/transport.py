@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import openai
 
@@ -23,6 +23,7 @@ from semantic_parrot.adapters.openai_http import http
 from semantic_parrot.adapters.replay import StreamReplay, to_json
 from semantic_parrot.adapters.scope import SCOPE, SITE
 from semantic_parrot.adapters.stream_body import StreamBody, patience
+from semantic_parrot.adapters.tracing import trace_headers
 from semantic_parrot.core.wire import content_key
 
 ROUTE = "/chat/completions"
@@ -93,13 +94,15 @@ class _Transport:
         self._endpoint = endpoint
 
     def _prepare(self, request: Any, url: str) -> None:
-        """Send no key where none is needed; aim at the embedded server."""
+        """Send no key where none is needed; aim at the embedded server; join the app's trace."""
         if request.headers.get("authorization") == f"Bearer {NO_KEY}":
             del request.headers["authorization"]
         if self._endpoint.embedded is not None:
             target = http.URL(url)
             request.url = request.url.copy_with(scheme=target.scheme, host=target.host, port=target.port)
             request.headers["host"] = request.url.netloc.decode()
+        for name, value in trace_headers().items():
+            request.headers.setdefault(name, value)
 
     def _connections(self) -> dict[str, Any]:
         # Certificates take 10 ms to load, for nothing where there is no TLS.
@@ -223,6 +226,10 @@ async def _close_at_end(transport: Any) -> AsyncGenerator[None, None]:
 class SyncClient(openai.DefaultHttpxClient):
     """Closes its connections when the model that it belongs to is gone."""
 
+    def __init__(self, transport: ClaimingTransport) -> None:
+        super().__init__(transport=cast(Any, transport))
+        self.release = transport.close  # connections, not the client: a later call opens new ones
+
     def __del__(self) -> None:
         with suppress(AttributeError):  # its construction failed
             self.close()
@@ -231,8 +238,11 @@ class SyncClient(openai.DefaultHttpxClient):
 class AsyncClient(openai.DefaultAsyncHttpxClient):
     """Its connections are closed with the event loops that they belong to."""
 
+    def __init__(self, transport: AsyncClaimingTransport) -> None:
+        super().__init__(transport=cast(Any, transport))
+        self.release = transport.aclose
+
 
 def claiming_clients(endpoint: Endpoint) -> tuple[SyncClient, AsyncClient]:
     """HTTP clients for the OpenAI clients of a model on `endpoint`."""
-    transports: tuple[Any, Any] = ClaimingTransport(endpoint), AsyncClaimingTransport(endpoint)
-    return SyncClient(transport=transports[0]), AsyncClient(transport=transports[1])
+    return SyncClient(ClaimingTransport(endpoint)), AsyncClient(AsyncClaimingTransport(endpoint))

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from langchain_core.globals import get_llm_cache
 from langchain_openai import ChatOpenAI
-from pydantic import Field, PrivateAttr, SecretStr
+from pydantic import Field, PrivateAttr
 
-from semantic_parrot.adapters.embedded import EmbeddedOptions
-from semantic_parrot.adapters.endpoint import EMBEDDED_URL, NO_KEY, Endpoint, is_embedded, pairs, resolve_base_url
+from semantic_parrot.adapters.endpoint import Endpoint
+from semantic_parrot.adapters.hints import HINTS, Hints
 from semantic_parrot.adapters.langchain import instrument
 from semantic_parrot.adapters.langchain.fast import Fast
 from semantic_parrot.adapters.langchain.frames import FRAME, caller_of
 from semantic_parrot.adapters.langchain.lower import Kwargs, LowerableModel
-from semantic_parrot.adapters.langchain.planner import PLANNER, ModelSite, enter_calls
+from semantic_parrot.adapters.langchain.planner import PLANNER, ModelSite, enter_calls, hints_for
+from semantic_parrot.adapters.langchain.served import Served
+from semantic_parrot.adapters.langchain.settings import CLIENT_ARGUMENTS, endpoint_of, settings_of
 from semantic_parrot.adapters.langchain.values import Cut
 from semantic_parrot.adapters.marks import Ref
 from semantic_parrot.adapters.openai_http import forget_environment
@@ -41,7 +42,7 @@ REQUEST_BUILDING = (
 )
 
 
-class ChatParrot(Fast, ChatOpenAI, LowerableModel):
+class ChatParrot(Fast, Served, ChatOpenAI, LowerableModel):
     """`ChatOpenAI` for a Parrot server: it takes every argument of that class, and chains that contain it run as one
     program on the server.
 
@@ -56,12 +57,15 @@ class ChatParrot(Fast, ChatOpenAI, LowerableModel):
     _own_clients: bool = PrivateAttr()
 
     def __init__(self, **kwargs: Any) -> None:
-        settings = _settings(kwargs)
-        endpoint = _endpoint_of(settings)
-        given = [settings.get(name) for name in _CLIENT_ARGUMENTS]
+        settings = settings_of(kwargs)
+        endpoint = endpoint_of(settings)
+        given = [settings.get(name) for name in CLIENT_ARGUMENTS]
         own = all(value is None or isinstance(value, SyncClient | AsyncClient) for value in given)
         if not any(given):
             settings["http_client"], settings["http_async_client"] = claiming_clients(endpoint)
+        # ChatOpenAI asks servers other than OpenAI's for no usage; a Parrot server tells it.
+        if settings.get("stream_usage") is None:
+            settings["stream_usage"] = True
         super().__init__(**settings)
         self._endpoint = endpoint
         self._own_clients = own
@@ -131,21 +135,23 @@ class ChatParrot(Fast, ChatOpenAI, LowerableModel):
     # Where a call sits is known only here.
 
     @contextmanager
-    def _sited(self, config: Any) -> Iterator[None]:
+    def _sited(self, config: Any, hints: Hints) -> Iterator[None]:
         instrument.catch_up()
         frame = FRAME.get() if SCOPE.get() is not None else None
-        token = SITE.set(None if frame is None else ModelSite(PLANNER, self, frame, caller_of(config)))
+        site = SITE.set(None if frame is None else ModelSite(PLANNER, self, frame, caller_of(config)))
+        told = HINTS.set(hints)
         try:
             yield
         finally:
-            SITE.reset(token)
+            HINTS.reset(told)
+            SITE.reset(site)
 
     def invoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
-        with self._sited(config):
+        with self._sited(config, hints_for(config)):
             return super().invoke(input, config, **kwargs)
 
     async def ainvoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
-        with self._sited(config):
+        with self._sited(config, hints_for(config)):
             return await super().ainvoke(input, config, **kwargs)
 
     # Calls that go out one by one are planned together.
@@ -182,9 +188,10 @@ class ChatParrot(Fast, ChatOpenAI, LowerableModel):
 
     def stream(self, input: Any, config: Any = None, **kwargs: Any) -> Iterator[Any]:
         chunks: Any = super().stream(input, config, **kwargs)
+        hints = hints_for(config)
         try:
             while True:
-                with self._sited(config):
+                with self._sited(config, hints):
                     try:
                         chunk = next(chunks)
                     except StopIteration:
@@ -195,9 +202,10 @@ class ChatParrot(Fast, ChatOpenAI, LowerableModel):
 
     async def astream(self, input: Any, config: Any = None, **kwargs: Any) -> AsyncIterator[Any]:
         chunks: Any = super().astream(input, config, **kwargs)
+        hints = hints_for(config)
         try:
             while True:
-                with self._sited(config):
+                with self._sited(config, hints):
                     try:
                         chunk = await anext(chunks)
                     except StopAsyncIteration:
@@ -209,49 +217,3 @@ class ChatParrot(Fast, ChatOpenAI, LowerableModel):
 
 _OF_THE_RUN = ("return_exceptions", "tags", "metadata", "run_name", "run_id")
 _FOR_TRACERS = ("ls_structured_output_format", "structured_output_format")
-_CLIENT_ARGUMENTS = (
-    "http_client",
-    "http_async_client",
-    "client",
-    "async_client",
-    "root_client",
-    "root_async_client",
-    "openai_proxy",
-)
-_ALIASES = {
-    "model": "model_name",
-    "base_url": "openai_api_base",
-    "api_key": "openai_api_key",
-    "organization": "openai_organization",
-}
-
-
-def _settings(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """ChatOpenAI's arguments by their field names, with Parrot's defaults in place of OpenAI's."""
-    settings = {_ALIASES.get(name, name): value for name, value in kwargs.items()}
-    settings["model_name"] = settings.get("model_name") or os.environ.get("PARROT_MODEL") or "default"
-    settings["openai_api_base"] = resolve_base_url(settings.get("openai_api_base"))
-    key = settings.get("openai_api_key") or os.environ.get("PARROT_API_KEY") or NO_KEY
-    settings["openai_api_key"] = key
-    settings.setdefault("openai_proxy", None)  # or it is looked for in OPENAI_PROXY
-    if is_embedded(settings["openai_api_base"]):
-        settings["openai_api_base"] = EMBEDDED_URL
-    return settings
-
-
-def _endpoint_of(settings: Mapping[str, Any]) -> Endpoint:
-    key = settings["openai_api_key"]
-    if isinstance(key, SecretStr):
-        key = key.get_secret_value()
-    base_url = settings["openai_api_base"]
-    embedded = None
-    if base_url == EMBEDDED_URL:
-        name = settings["model_name"]
-        embedded = EmbeddedOptions(None if name == "default" else name, tuple(settings.get("embedded_flags") or ()))
-    return Endpoint(
-        base_url=base_url,
-        api_key=None if key == NO_KEY else key,
-        headers=pairs(settings.get("default_headers")),
-        params=pairs(settings.get("default_query")),
-        embedded=embedded,
-    )

@@ -10,9 +10,11 @@ from typing import Any
 
 from langchain_core.runnables import RunnableBranch, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase, RunnableEachBase, RunnableParallel
+from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.runnables.passthrough import RunnableAssign
 
 from semantic_parrot.adapters.answers import Answer
+from semantic_parrot.adapters.hints import NO_HINTS, Hints, stated_in
 from semantic_parrot.adapters.langchain.frames import FRAME, Caller, Frame, caller_of, continue_after, standing
 from semantic_parrot.adapters.langchain.lower import LowerableModel, Lowering, steps_of
 from semantic_parrot.adapters.langchain.values import Answered, Cut, lift
@@ -202,8 +204,9 @@ def enter(
     if parent is not None and parent.runnable is runnable:  # `batch` that calls `invoke`
         return None
     owned = scope is None
-    scope = scope or PLANNER.new_scope(streaming=streaming)
-    caller = caller_of(configs[0] if configs else None)
+    config = configs[0] if configs else None
+    scope = scope or PLANNER.new_scope(streaming=streaming, stated=stated_in(metadata_of(config)), inputs=len(configs))
+    caller = caller_of(config)
     around, position = standing(runnable, parent, caller)
     contained = scope.consume(id(runnable), 1 if inputs is None else len(inputs))
     if inputs is not None and not kwargs and not contained:
@@ -226,9 +229,23 @@ def enter_calls(
     scope = _running()
     owned = scope is None
     frame = None if owned else FRAME.get()
-    scope = scope or PLANNER.new_scope(streaming=False)
+    scope = scope or PLANNER.new_scope(streaming=False, stated=stated_in(metadata_of(configs[0])), inputs=len(inputs))
     PLANNER.plan_calls(scope, model, inputs, configs, kwargs, frame)
     return Visit(scope, frame, owned)
+
+
+def metadata_of(config: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Of a call with `config`; where that has none, of the runnable around it, from which LangChain takes it then."""
+    found: Mapping[str, Any] | None = (config or {}).get("metadata") or (var_child_runnable_config.get() or {}).get(
+        "metadata"
+    )
+    return found
+
+
+def hints_for(config: Mapping[str, Any] | None) -> Hints:
+    """Of a model call: those of the outermost call, or its own. Raises InvalidRequest for what is none."""
+    scope = SCOPE.get()
+    return stated_in(metadata_of(config)) if scope is None or scope.stated is NO_HINTS else scope.stated
 
 
 def _running() -> Scope | None:

@@ -24,7 +24,7 @@ if any(find_spec(name) is None for name in ("langchain_openai", "fastapi")):
 else:
     from hostile import HostileServer
     from lc_shapes import formatted_answer
-    from live import LocalServer
+    from live import LiveServer, LocalServer
     from scripted import ScriptedEngine
 
     from semantic_parrot.adapters.courier import COURIERS
@@ -48,6 +48,18 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def server() -> Iterator[LocalServer]:
     with LocalServer(Runtime([ScriptedEngine(answers=formatted_answer)], disable={"single-flight"})) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def tool_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """`parrot serve` around a small random model that can call tools."""
+    pytest.importorskip("torch")
+    from tiny_models import make_model
+
+    directory = tmp_path_factory.mktemp("models") / "tiny"
+    model = make_model("llama", directory, tools="hermes", max_position_embeddings=4096)
+    with LiveServer("--model", str(model), "--deterministic", "--no-single-flight") as running:
         yield running
 
 

@@ -8,10 +8,6 @@ import logging
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
@@ -21,52 +17,13 @@ from langchain_core.runnables.base import RunnableEach
 from langchain_core.runnables.passthrough import RunnableAssign
 from lc_shapes import PROMISED, P, step
 from live import LocalServer
+from plain_server import PlainServer
 from scripted import ScriptedEngine
 
 from semantic_parrot.adapters.langchain import ChatParrot, disabled, explain, install, stats, uninstall
 from semantic_parrot.core.runtime import Runtime
 
 TWO, TRIPS_OF_TWO = PROMISED[0], (2, 1)
-
-
-@contextmanager
-def openai_server() -> Iterator[tuple[str, list[tuple[str, dict[str, str], dict]]]]:
-    """Speaks OpenAI's protocol and nothing else; lists (path, headers, body) of what came."""
-    seen = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            seen.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
-            found = self.path.endswith("/chat/completions")
-            message = {"role": "assistant", "content": "hi"}
-            answer = {
-                "id": "x",
-                "object": "chat.completion",
-                "created": 1,
-                "model": "m",
-                "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
-                "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
-            }
-            data = json.dumps(answer if found else {"detail": "Not Found"}).encode()
-            self.send_response(200 if found else 404)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=httpd.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{httpd.server_address[1]}/v1", seen
-    finally:
-        httpd.shutdown()
-        thread.join()
-        httpd.server_close()
 
 
 def trips(server, chain, given) -> int:
@@ -84,11 +41,11 @@ def test_nothing_of_openai_is_read_or_sent(monkeypatch):
     for name in ("OPENAI_BASE_URL", "OPENAI_API_BASE", "OPENAI_PROXY", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://secret.invalid:1/v1")
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Own: secret")
-    with openai_server() as (url, seen):
-        monkeypatch.setenv("PARROT_BASE_URL", url)
+    with PlainServer() as plain:
+        monkeypatch.setenv("PARROT_BASE_URL", plain.url)
         TWO.build(ChatParrot()).invoke(TWO.input)
-    assert {path for path, _, _ in seen} == {"/v1/runs", "/v1/chat/completions"}
-    for _, headers, body in seen:
+    assert {path for path, _, _ in plain.seen} == {"/v1/runs", "/v1/chat/completions"}
+    for _, headers, body in plain.seen:
         assert "secret" not in json.dumps([headers, body])
         assert "authorization" not in headers
         assert body.get("model", "default") == "default"
@@ -97,21 +54,21 @@ def test_nothing_of_openai_is_read_or_sent(monkeypatch):
 def test_parrot_variables_and_arguments(monkeypatch):
     monkeypatch.setenv("PARROT_API_KEY", "pk-env")
     monkeypatch.setenv("PARROT_MODEL", "tiny")
-    with openai_server() as (url, seen):
-        ChatParrot(base_url=url, default_headers={"X-App": "a"}).invoke("x")
-        ChatParrot(base_url=url, api_key="pk-given", model="other", organization="o").invoke("x")
-    (_, first, body), (_, second, other) = seen
+    with PlainServer() as plain:
+        ChatParrot(base_url=plain.url, default_headers={"X-App": "a"}).invoke("x")
+        ChatParrot(base_url=plain.url, api_key="pk-given", model="other", organization="o").invoke("x")
+    (_, first, body), (_, second, other) = plain.seen
     assert (first["authorization"], first["x-app"], body["model"]) == ("Bearer pk-env", "a", "tiny")
     assert (second["authorization"], second["openai-organization"], other["model"]) == ("Bearer pk-given", "o", "other")
 
 
 def test_a_server_without_runs_means_eager_with_one_warning(caplog):
-    with openai_server() as (url, seen), caplog.at_level(logging.WARNING, "semantic_parrot"):
-        chain = TWO.build(ChatParrot(base_url=url))
+    with PlainServer() as plain, caplog.at_level(logging.WARNING, "semantic_parrot"):
+        chain = TWO.build(ChatParrot(base_url=plain.url))
         assert chain.invoke(TWO.input) == "hi"
         assert chain.invoke(TWO.input) == "hi"
-    assert [path for path, _, _ in seen].count("/v1/runs") == 1
-    assert [path for path, _, _ in seen].count("/v1/chat/completions") == 4
+    assert [path for path, _, _ in plain.seen].count("/v1/runs") == 1
+    assert [path for path, _, _ in plain.seen].count("/v1/chat/completions") == 4
     assert sum("no Parrot server" in record.message for record in caplog.records) == 1
 
 

@@ -11,7 +11,6 @@ import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.tools import tool
-from live import LiveServer
 from pydantic import BaseModel, Field
 
 from semantic_parrot.adapters.langchain import ChatParrot, disabled, explain
@@ -36,13 +35,9 @@ def weather(city: str, days: int) -> str:
     return f"{days} days of rain in {city}"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    from tiny_models import make_model
-
-    model = make_model("llama", tmp_path_factory.mktemp("models") / "tiny", tools="hermes")
-    with LiveServer("--model", str(model), "--deterministic", "--no-single-flight") as server:
-        yield server
+@pytest.fixture
+def server(tool_server):
+    return tool_server
 
 
 @pytest.fixture

@@ -175,7 +175,7 @@ TRIPS: dict[str, tuple[Any, int, int]] = {
     "tools": (invoke("tools"), 4, 3),
     "tools, streamed": (stream("tools"), 4, 3),
     "a child with tools": (invoke("child_tools"), 7, 4),
-    "a value in an attribute": (invoke("attribute"), 1, 1),
+    "a value in an attribute": (invoke("attribute"), 2, 2),
     "markup": (invoke("markup"), 3, 2),
     "a prompt": (prompt("Merge {{w.d $t}} / {{w.c $t}}"), 3, 1),
     "at the same time": (gather, 12, 4),

@@ -56,8 +56,8 @@ def seen(value: Any) -> Any:
     return _plain(str(value))
 
 
-#: `id` is that of a response or a tool call; what it is elsewhere, its owner's other fields tell too.
-_VARYING = ("id", "created", "execution_settings")
+#: `id` is that of a response or a tool call; what it is elsewhere, its owner's other fields tell too. `parrot`: times.
+_VARYING = ("id", "created", "execution_settings", "parrot")
 
 
 def _plain(text: str) -> str:
