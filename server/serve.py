@@ -46,16 +46,16 @@ def model_names(model: str | None) -> tuple[str, tuple[str, ...]]:
 
 def native_engines(options: ServeOptions) -> list[Engine]:
     from semantic_parrot.core.engines.native import NativeEngine
+    from semantic_parrot.core.engines.threads import default_threads
 
     directory, names = model_names(options.model)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return [
         NativeEngine(
             Path(directory),
             names=names,
             deterministic=options.deterministic,
             name=f"native-{i}",
-            threads=max(1, (cores - 1) // options.engines),
+            threads=default_threads(options.engines),
             kv_tokens=options.kv_tokens,
             kv_offload_tokens=options.kv_offload_tokens,
             prefix_cache=options.prefix_cache,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import os
 import time
 from collections.abc import AsyncGenerator, Hashable, Sequence
 from dataclasses import replace
@@ -46,6 +45,7 @@ from semantic_parrot.core.engines.protocol import (
     ModelLoadError,
     Stats,
 )
+from semantic_parrot.core.engines.threads import default_threads
 from semantic_parrot.core.errors import EngineFailed, from_code
 from semantic_parrot.core.logprobs import TokenLogprob
 from semantic_parrot.core.request import Message, ModelRequest
@@ -60,7 +60,7 @@ class NativeEngine:
     """An engine process of our own for one model directory.
 
     `names`: what requests may call the model. `deterministic`: logits that do not depend on what else is in the
-    batch. `threads`: of the child's torch (default: all cores but one). `kv_tokens`: size of the KV cache (default:
+    batch. `threads`: of the child's torch (default: see `threads.py`). `kv_tokens`: size of the KV cache (default:
     by free memory). `kv_offload_tokens`: evicted KV that a temporary file keeps, to be copied back (default: as much
     as the cache holds, if the disk has plenty of room; 0: none). `max_batch`: sequences that decode together; also the
     window. `chunk`: tokens a step. `dtype`: "auto" or a torch dtype's name. `device`: "auto", "cpu", "cuda". `kernels`:
@@ -95,7 +95,7 @@ class NativeEngine:
         self._options = Options(
             model_dir=str(model_dir),
             deterministic=deterministic,
-            threads=threads or max(1, (os.cpu_count() or 1) - 1),
+            threads=threads or default_threads(),
             kv_tokens=kv_tokens,
             kv_offload_tokens=kv_offload_tokens,
             max_batch=max_batch,
