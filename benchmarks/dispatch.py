@@ -1,6 +1,6 @@
 """From how many tokens on a shared prefix is read once: measures both ways, and with --write keeps what it found.
 
-    python benchmarks/dispatch.py [--repeats 15] [--write] [--json FILE]
+    python benchmarks/dispatch.py [--repeats 15] [--write] [--table FILE] [--json FILE]
 
 One layer's decode attention: rows over one prefix, 40 tokens of their own each; Triton's kernels on a GPU, torch's on a
 CPU (one thread). For each number of rows and length of prefix both ways take turns. The table is fitted to the
@@ -14,6 +14,7 @@ import argparse
 import json
 import math
 import random
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -68,12 +69,13 @@ def measure(
     return unshared, shared
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--write", action="store_true", help="keep the table in kernels/worth.json")
+    parser.add_argument("--write", action="store_true", help="keep what was found in the table")
+    parser.add_argument("--table", type=Path, default=worth.TABLE)
     parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(1)
     took = {
@@ -93,13 +95,13 @@ def main() -> None:
     for rows in ROWS[device.type]:
         print(f"{rows:6}", *(f"{1 / common[rows, tokens][1]:6.2f}" for tokens in TOKENS[device.type]))
     kernels = "torch" if device.type == "cpu" else "triton"
-    found, now = worth.fitted(common), worth.read(kernels, device_name(device))
+    found, now = worth.fitted(common), worth.read(kernels, device_name(device), args.table)
     print("least tokens by rows:", dict(found.least))
     for heads, one in took.items():
         at, times = worth.regret(found, one)
         print(f"regret at {heads}: {times:.3f}, worst at {at}; of the table as it was {worth.regret(now, one)[1]:.3f}")
     if args.write:
-        worth.write(kernels, device_name(device), found, json.dumps(about()))
+        worth.write(kernels, device_name(device), found, json.dumps(about()), args.table)
     if args.json:
         rows_found = [
             {"heads": heads, "rows": r, "tokens": t, "unshared_ms": u * 1e3, "shared_ms": s * 1e3}

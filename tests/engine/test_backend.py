@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -46,6 +47,24 @@ def test_deterministic_mode_on_triton_is_for_fused_families(tiny, bench):
     pytest.importorskip("triton")
     with pytest.raises(ModelLoadError, match="not for the family gemma2"):
         bench(tiny("gemma2"), kernels="triton", deterministic=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({}, None),
+        ({"model_type": "gemma2"}, "the family gemma2"),
+        ({"hidden_act": "gelu"}, "gelu in MLPs"),
+        ({"hidden_size": 1 << 20}, "a hidden size of 1048576"),
+        ({"dtype": torch.float64}, "float64 tensors"),
+    ],
+)
+def test_what_is_not_fused_is_named(changes, says):
+    pytest.importorskip("triton")
+    from semantic_parrot.core.engine import fusing
+
+    said = {"model_type": "llama", "hidden_act": "silu", "hidden_size": 64, "dtype": torch.float32, **changes}
+    assert fusing.refuses(SimpleNamespace(config=SimpleNamespace(**said), dtype=said["dtype"])) == says
 
 
 async def test_an_engine_on_a_cpu_needs_no_triton(tiny, ask, tmp_path, monkeypatch):

@@ -33,11 +33,14 @@ def test_triton_and_what_it_does_not_take(deterministic, device, caplog):
     planner = paged_attention("triton", device, deterministic=deterministic)
     segments = [Segment(0, 1, 20, [1, 2]), Segment(1, 3, 3, [3])]
     with caplog.at_level(logging.WARNING):
-        for dim, taken in ((8, True), (triton_attention.WIDEST + 8, False), (triton_attention.WIDEST + 8, False)):
+        wide, many, double = (triton_attention.WIDEST + 8, 4, 4), (8, 2 * triton_attention.MOST + 2, 4), (8, 4, 8)
+        for dim, heads, itemsize in ((8, 4, 4), wide, wide, many, double, many):
+            taken = (dim, heads, itemsize) == (8, 4, 4)
+            dtype = {4: torch.float32, 8: torch.float64}[itemsize]
             g = torch.Generator().manual_seed(dim)
-            query = torch.randn(1, 4, 4, dim, generator=g).to(device)
-            new = [torch.randn(1, 2, 4, dim, generator=g).to(device) for _ in range(2)]
-            caches = [torch.randn(4, 2, SIZE, dim, generator=g).to(device) for _ in range(2)]
+            query = torch.randn(1, heads, 4, dim, generator=g, dtype=dtype).to(device)
+            new = [torch.randn(1, 2, 4, dim, generator=g, dtype=dtype).to(device) for _ in range(2)]
+            caches = [torch.randn(4, 2, SIZE, dim, generator=g, dtype=dtype).to(device) for _ in range(2)]
             found = []
             for way in (planner, reference):
                 plan = way(segments, 4, SIZE, device)
@@ -47,9 +50,20 @@ def test_triton_and_what_it_does_not_take(deterministic, device, caplog):
                     assert ("_other" in plan.__dict__) is not taken
                     assert (plan.plan._slots is not None) is taken
             torch.testing.assert_close(*found, atol=2e-6, rtol=1e-5)
-    (said,) = [record.getMessage() for record in caplog.records]
-    assert f"heads of {triton_attention.WIDEST + 8}" in said
-    assert "torch computes it" in said
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the Triton kernels of attention do not take {what}: torch computes it"
+        for what in ("heads of 264, more than 256", "65 query heads to a KV head, more than 64", "float64 tensors")
+    ]
+
+
+def test_what_attention_refuses_by_name():
+    refuses = pytest.importorskip("semantic_parrot.kernels.triton_attention", exc_type=ImportError).refuses
+    assert refuses(4, 2, 64, torch.float32, 1) is refuses(64, 1, 256, torch.float16) is None
+    assert refuses(5, 2, 64, torch.float32) == "5 query heads, no multiple of 2 KV heads"
+    assert refuses(4, 2, 64, torch.float32, 0) == "a window of 0"
+    assert refuses(4, 2, 64, torch.int8) == "int8 tensors"
+    if not torch.cuda.is_available():
+        assert "bf16 in Triton's interpreter" in str(refuses(4, 2, 64, torch.bfloat16))
 
 
 def test_deterministic_triton_shares_nothing():
