@@ -9,6 +9,7 @@ ParrotError
 │  │  ├─ DanglingReference
 │  │  └─ DuplicateProducer
 │  ├─ EmptyPrompt
+│  ├─ ResultPending                a deferred result is read before it is there
 │  └─ ContextOverflow
 ├─ QuotaExceeded (402)             the run used up its tokens or cost; not 429, which clients repeat blindly
 ├─ NotFound (404)
@@ -87,6 +88,10 @@ class DuplicateProducer(InvalidProgram):
 
 class EmptyPrompt(InvalidRequest):
     code = "empty_prompt"
+
+
+class ResultPending(InvalidRequest):
+    code = "result_pending"
 
 
 class ContextOverflow(InvalidRequest):

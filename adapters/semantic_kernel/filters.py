@@ -5,13 +5,26 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
 from semantic_kernel.functions.kernel_function_from_prompt import KernelFunctionFromPrompt
 
 from semantic_parrot.adapters.scope import SCOPE, SITE
-from semantic_parrot.adapters.semantic_kernel.frames import RENDERING, RUNNING, Frame
+from semantic_parrot.adapters.semantic_kernel.frames import PREPARED, RENDERING, RUNNING, Frame
 from semantic_parrot.adapters.semantic_kernel.planner import PLANNER, FrameSite, obstacle, worth_reading
+
+
+class Taking(Protocol):
+    """What invocations inside a block are handed to."""
+
+    def concerns(self, context: Any) -> bool:
+        """Whether it is one of the block's kernel."""
+
+    async def take(self, context: Any) -> bool:
+        """Whether it has been given a result, for now; else it is to run."""
+
+
+DEFERRAL: ContextVar[Taking | None] = ContextVar("parrot_sk_deferral", default=None)
 
 Next = Callable[[Any], Awaitable[None]]
 
@@ -37,6 +50,17 @@ async def function_filter(context: Any, next: Next) -> None:
     around = RENDERING.get()
     if around is not None:
         await _in_a_template(around, context, next)
+        return
+    prepared = PREPARED.get()
+    if prepared is not None:
+        frame = Frame(context.function, context.kernel, context.arguments, prepared.scope, planned=prepared.planned)
+        with _inside(
+            (PREPARED, None), (SCOPE, prepared.scope), (RUNNING, frame), (RENDERING, None), (SITE, FrameSite(frame))
+        ):
+            await next(context)
+        return
+    deferral = DEFERRAL.get()
+    if deferral is not None and deferral.concerns(context) and await deferral.take(context):
         return
     if not worth_reading(context.function) or obstacle(context.kernel) is not None:
         with _inside((RUNNING, None), (RENDERING, None), (SITE, None)):

@@ -11,8 +11,7 @@ from semantic_parrot.adapters.scope import Scope
 
 @dataclass(slots=True)
 class Planned:
-    """What a plan contains of one run of a function: its calls in the template, as far as they are planned, and
-    whether its own model call is. `streams`: the app reads its answer as it comes, so that is not planned."""
+    """What a plan contains of one run of a function: the calls in its template, as far as they are planned."""
 
     inner: list[Planned] = field(default_factory=list)
 
@@ -20,7 +19,7 @@ class Planned:
 @dataclass(slots=True, eq=False)
 class Frame:
     """A prompt function that runs. `done`: what the calls in its template returned so far; `running`: the prompt
-    function that the next one is. `lost`: something else was called than the template says, so nothing is known."""
+    function that the next one is. `streams`: the app reads its answer as it comes."""
 
     function: Any
     kernel: Any
@@ -31,14 +30,22 @@ class Frame:
     planned: Planned = field(default_factory=Planned)
     done: list[Any] = field(default_factory=list)
     running: Frame | None = None
-    lost: bool = False
 
     @property
     def root(self) -> Frame:
         return self if self.parent is None else self.parent.root
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A function that is about to be invoked is in a plan of `scope` already, as far as `planned` says."""
+
+    scope: Scope
+    planned: Planned
+
+
 # RENDERING: the function whose template is being rendered, so that what is invoked is a call in it. RUNNING: the
-# function that runs. DEFERRED: what an invocation is part of already.
+# function that runs. PREPARED: what the next invocation finds planned.
 RENDERING: ContextVar[Frame | None] = ContextVar("parrot_sk_rendering", default=None)
 RUNNING: ContextVar[Frame | None] = ContextVar("parrot_sk_running", default=None)
+PREPARED: ContextVar[Prepared | None] = ContextVar("parrot_sk_prepared", default=None)

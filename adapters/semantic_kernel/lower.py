@@ -72,10 +72,12 @@ class Lowering:
         self._sending = sending
         self._settings: dict[int, dict[str, Any]] = {}
 
-    def run(self, kernel: Any, function: Any, arguments: Any, frame: Frame | None = None) -> tuple[Part, ...]:
-        """The parts of the text that `function` returns; `frame`: it runs already. Raises Cut, with everything
-        planned that comes before."""
-        return self._function(kernel, function, arguments, frame, Planned(), 0)
+    def run(
+        self, kernel: Any, function: Any, arguments: Any, planned: Planned, *, outermost: bool = False
+    ) -> tuple[Part, ...]:
+        """The parts of the text that `function` returns; unless `outermost`, it is one of several that are planned
+        together. Raises Cut, with everything planned that comes before."""
+        return self._function(kernel, function, arguments, None, planned, 0 if outermost else 1)
 
     def resume(self, root: Frame) -> None:
         """Plan what `root` still has to do."""
@@ -153,8 +155,6 @@ class Lowering:
         """The prompt, with marks; what has run is known by now."""
         template = function.prompt_template
         layout = layout_of(template)
-        if frame is not None and frame.lost:
-            raise Cut("it called something else than its template says")
         trusted = self._trusted(template, arguments)
         plain = template._get_allow_dangerously_set_function_output()
         found: list[str] = []
@@ -230,11 +230,7 @@ class Lowering:
 
     def block_call(self, kernel: Any, ask: Ask, arguments: Any) -> tuple[Any, Any]:
         block = ask.block
-        name = block.tokens[0]
-        try:
-            function = kernel.get_function(name.plugin_name, name.function_name)
-        except (KernelFunctionNotFoundError, KernelPluginNotFoundError):
-            raise Cut(f"there is no function {ask.name!r}") from None
+        function = function_of(kernel, ask)
         enriched = copy(arguments)
         if len(block.tokens) > 1:
             if not function.metadata.parameters:
@@ -245,7 +241,7 @@ class Lowering:
     def helper_call(self, kernel: Any, ask: Ask, arguments: Any) -> tuple[Any, Any]:
         if ask.name in arguments:
             raise Cut(f"{ask.name!r} is an argument and a function")
-        function = _named(kernel, ask.name)
+        function = function_of(kernel, ask)
         enriched = KernelArguments()
         if arguments.execution_settings:
             enriched.execution_settings = arguments.execution_settings
@@ -259,9 +255,16 @@ class Lowering:
         return function, enriched
 
 
-def _named(kernel: Any, name: str) -> Any:
-    """The function that a helper stands for; of several, the last one."""
+def function_of(kernel: Any, ask: Ask) -> Any:
+    """The function that a template calls; what is named as a helper may be several: the last one. Raises Cut."""
+    if ask.block is not None:
+        identity = ask.block.tokens[0]
+        try:
+            return kernel.get_function(identity.plugin_name, identity.function_name)
+        except (KernelFunctionNotFoundError, KernelPluginNotFoundError):
+            raise Cut(f"there is no function {ask.name!r}") from None
     found = None
+    name = ask.name
     for plugin in kernel.plugins.values():
         for function in plugin:
             full = function.fully_qualified_name

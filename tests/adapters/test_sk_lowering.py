@@ -21,7 +21,7 @@ from sk_engine import SkEngine
 from sk_pairs import outcome, parrot, raised, seen, stock
 
 from semantic_parrot.adapters.planning import disabled
-from semantic_parrot.adapters.semantic_kernel import ParrotChatPromptExecutionSettings
+from semantic_parrot.adapters.semantic_kernel import ParrotChatPromptExecutionSettings, explain
 from semantic_parrot.adapters.semantic_kernel.filters import attach
 from semantic_parrot.core.runtime import Runtime
 
@@ -193,6 +193,37 @@ async def test_the_results_of_eager_in_the_promised_round_trips(case, server, en
     assert lowered.native == eager.native
     assert (eager.trips, lowered.trips) == (eager_trips, lowered_trips)
     assert lowered.executed == eager.executed, "a call was executed twice, or for nothing"
+
+
+FAILING = ("endless", "broken", "unknown", "attribute")
+
+
+@pytest.mark.parametrize("name", [name for name in (*FUNCTIONS, "jinja") if name not in FAILING])
+async def test_explain_expects_the_round_trips_that_are_made(name, server, engine):
+    kernel, native = build(parrot(server.url), ours=True)
+    before = server.requests()
+    explained = explain(kernel, kernel.plugins["w"][name], KernelArguments(t="x"))
+    assert server.requests() == before, "explaining runs nothing"
+    assert not native.calls
+    await invoke(name, t="x")(kernel)
+    assert explained.round_trips == server.requests() - before
+
+
+def test_explain_names_cuts_and_their_reasons(server):
+    kernel, _ = build(parrot(server.url), ours=True)
+    found = explain(kernel, kernel.plugins["w"]["between"], KernelArguments(t="x"))
+    assert [(cut.name, cut.reason) for cut in found.cuts] == [("nat-up", "it is code of the app")]
+    assert found.cuts[0].source.file == __file__
+    assert [piece.name for piece in found.root.children] == ["w-d", "nat-up", "w-c"]
+    assert "makes text0" in str(found)
+    assert "w-c: planned when its input is known" in str(found)
+    tools = explain(kernel, kernel.plugins["w"]["tools"], KernelArguments(t="x"))
+    assert [(cut.name, cut.reason) for cut in tools.cuts] == [("w-tools", "its model may call functions")]
+    assert "2 planned calls, 2 round trips" in str(tools)
+    own_selector(kernel)
+    eager = explain(kernel, kernel.plugins["w"]["two"], KernelArguments(t="x"))
+    assert eager.round_trips == 3
+    assert "selects services in a way of its own" in str(eager)
 
 
 async def test_a_function_that_calls_itself_fails_as_it_does(server, engine):

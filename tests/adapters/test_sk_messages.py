@@ -76,6 +76,7 @@ async def test_a_template_is_rendered_as_planned_for_known_values():
     from semantic_kernel.functions import KernelArguments, KernelFunctionFromPrompt
 
     from semantic_parrot.adapters.plan import Plan
+    from semantic_parrot.adapters.semantic_kernel.frames import Planned
     from semantic_parrot.adapters.semantic_kernel.planner import PLANNER
 
     service = ParrotChatCompletion()
@@ -90,7 +91,7 @@ async def test_a_template_is_rendered_as_planned_for_known_values():
         function = KernelFunctionFromPrompt(function_name="f", prompt=text, template_format=format)
         arguments = KernelArguments(a="x & <y> `", n=3)
         plan = Plan()
-        PLANNER.lowering(plan).run(kernel, function, arguments)
+        PLANNER.lowering(plan).run(kernel, function, arguments, Planned())
         rendered = await function.prompt_template.render(kernel, KernelArguments(a="x & <y> `", n=3))
         expected = service._prepare_chat_history_for_request(ChatHistory.from_rendered_prompt(rendered))
         assert plan.calls[0].request["messages"] == expected
