@@ -28,20 +28,33 @@ class Ref:
         return Ref(self.variable, (*self.operations, (("op", op), *fields.items())))
 
 
-Part = str | Ref
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """A string of the app's input, by its number, for a plan that is made once for many inputs; after `replaced`, each
+    an old and a new string."""
+
+    number: int
+    replaced: tuple[tuple[str, str], ...] = ()
+
+
+class Dependent(Exception):
+    """What is planned depends on what stands in a hole."""
+
+
+Part = str | Ref | Hole
 
 
 class Marks:
     def __init__(self, nonce: str) -> None:
         self._open = f"\ue000{nonce}:"
-        self._numbers: dict[Ref, int] = {}
-        self._refs: list[Ref] = []
+        self._numbers: dict[Ref | Hole, int] = {}
+        self._refs: list[Ref | Hole] = []
 
     def write(self, parts: Sequence[Part]) -> str:
-        """`parts` as one string, with marks for its references."""
+        """`parts` as one string, with marks for its references and holes."""
         return "".join(part if isinstance(part, str) else f"{self._open}{self._number(part)}\ue001" for part in parts)
 
-    def _number(self, ref: Ref) -> int:
+    def _number(self, ref: Ref | Hole) -> int:
         number = self._numbers.setdefault(ref, len(self._refs))
         if number == len(self._refs):
             self._refs.append(ref)
@@ -62,11 +75,12 @@ class Marks:
         return tuple(parts)
 
     def templates(self, node: Any, name: Callable[[Ref], str]) -> Any:
-        """`node` (JSON) with each marked string as a template of the wire; `name` names the variable of a reference."""
+        """`node` (JSON) with each marked string as a template of the wire, in which holes stand as they are; `name`
+        names the variable of a reference."""
         if isinstance(node, str):
             if not self.marked(node):
                 return node
-            return {TEMPLATE: [p if isinstance(p, str) else {"var": name(p)} for p in self.read(node)]}
+            return {TEMPLATE: [{"var": name(p)} if isinstance(p, Ref) else p for p in self.read(node)]}
         if isinstance(node, dict):
             return {key: self.templates(value, name) for key, value in node.items()}
         if isinstance(node, list):

@@ -13,7 +13,7 @@ from semantic_parrot.adapters.endpoint import Endpoint
 from semantic_parrot.adapters.marks import Marks, Part, Ref
 from semantic_parrot.core.body import MAX_BOUND
 from semantic_parrot.core.program import Options, Program
-from semantic_parrot.core.wire import TEMPLATE, references
+from semantic_parrot.core.wire import TEMPLATE
 
 #: A program of fewer calls saves no round trip.
 WORTH_SENDING = 2
@@ -25,17 +25,14 @@ Site = Hashable
 @dataclass(frozen=True, slots=True, eq=False)
 class PlannedCall:
     """`request` is an OpenAI body with templates; `variable` names its text. `repeated`: it is executed once for each
-    member of a list."""
+    member of a list. `inputs`: the variables that it reads."""
 
     variable: str
     request: dict[str, Any]
     endpoint: Endpoint
     site: Site
     repeated: bool = False
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return references(self.request)
+    inputs: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -53,6 +50,9 @@ class Nodes:
         return {"calls": calls, "transforms": self.transforms, "maps": self.maps}
 
 
+NO_MARKS = Marks("")
+
+
 @dataclass(slots=True)
 class Plan:
     """Calls found so far, those of maps included; how often each composite runnable (by id) is contained whole; the
@@ -68,10 +68,16 @@ class Plan:
     _homes: dict[str, Nodes] = field(default_factory=dict)
     _names: dict[Ref, str] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, calls: list[PlannedCall], nodes: dict[Endpoint, Nodes], covered: Counter[int]) -> Plan:
+        """One to which nothing is added any more."""
+        return cls(calls, Counter(covered), NO_MARKS, None, nodes)
+
     def add(self, request: dict[str, Any], endpoint: Endpoint, site: Site) -> str:
         """A further call; returns the variable of its text."""
         nodes = self._nodes(endpoint)
-        call = PlannedCall(f"text{len(self.calls)}", request, endpoint, site, self.repeating is not None)
+        name = f"text{len(self.calls)}"
+        call = PlannedCall(name, request, endpoint, site, self.repeating is not None, tuple(_reads(request)))
         self.calls.append(call)
         nodes.calls.append(call)
         self._homes[call.variable] = nodes
@@ -102,7 +108,7 @@ class Plan:
         """The variable that holds the text of `parts`."""
         if len(parts) == 1 and isinstance(parts[0], Ref):
             return self.name(parts[0])
-        template = {TEMPLATE: [p if isinstance(p, str) else {"var": self.name(p)} for p in parts]}
+        template = {TEMPLATE: [{"var": self.name(p)} if isinstance(p, Ref) else p for p in parts]}
         name = f"value{len(self._names)}"
         self._names[Ref(name)] = name
         nodes = self._homes[name] = self._nodes(endpoint)
@@ -137,6 +143,22 @@ class Plan:
         """What each server is to do, with the calls in it, without what is not worth a program."""
         found = [(nodes, [c for c in self.calls if c.endpoint == nodes.endpoint]) for nodes in self._open.values()]
         return [(nodes, calls) for nodes, calls in found if len(calls) >= WORTH_SENDING]
+
+
+def _reads(node: Any) -> dict[str, None]:
+    """The variables that a request reads, each once, in the order of their first use; holes may be in it."""
+    found: dict[str, None] = {}
+    if isinstance(node, dict):
+        parts = node.get(TEMPLATE)
+        if parts is not None:
+            return {part["var"]: None for part in parts if isinstance(part, dict)}
+        node = node.values()
+    elif not isinstance(node, list):
+        return found
+    for value in node:
+        if isinstance(value, dict | list):
+            found |= _reads(value)
+    return found
 
 
 @dataclass(slots=True)

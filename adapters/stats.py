@@ -63,6 +63,8 @@ class SiteLedger:
     """How often the planned answers of each call site are used. Thread-safe."""
 
     def __init__(self) -> None:
+        #: How often a site was dropped, or forgotten that was: until then, plans are as they were.
+        self.changes = 0
         self._lock = threading.Lock()
         self._uses: dict[Site, deque[tuple[int, int]]] = {}
         self._dropped: dict[Site, str] = {}
@@ -88,17 +90,19 @@ class SiteLedger:
                 if len(plans) == PLANS_JUDGED and claimed < SHARE_NEEDED * planned and site not in self._dropped:
                     self._dropped[site] = f"only {claimed} of its last {planned} planned answers were used"
                     dropped += 1
+            self.changes += dropped
         return dropped
 
     def refuse(self, site: Site, message: str) -> None:
         """The server does not take this call in a program."""
         with self._lock:
             self._dropped[site] = f"the server refused it: {message}"
+            self.changes += 1
 
     def forget(self, site: Site) -> None:
         with self._lock:
             self._uses.pop(site, None)
-            self._dropped.pop(site, None)
+            self.changes += self._dropped.pop(site, None) is not None
 
 
 class SiteNames:

@@ -17,7 +17,8 @@ from semantic_parrot.adapters.answers import Answer
 from semantic_parrot.adapters.hints import NO_HINTS, Hints, stated_in
 from semantic_parrot.adapters.langchain.frames import FRAME, Caller, Frame, caller_of, continue_after, standing
 from semantic_parrot.adapters.langchain.lower import LowerableModel, Lowering, steps_of
-from semantic_parrot.adapters.langchain.values import Answered, Cut, lift
+from semantic_parrot.adapters.langchain.plan_cache import PlanCache
+from semantic_parrot.adapters.langchain.values import Answered, Cut, Value, lift
 from semantic_parrot.adapters.marks import Ref
 from semantic_parrot.adapters.plan import WORTH_SENDING, Plan, Site
 from semantic_parrot.adapters.planning import BasePlanner, switched_off
@@ -31,6 +32,7 @@ class Planner(BasePlanner):
     def __init__(self) -> None:
         super().__init__()
         self.installed = False
+        self.kept = PlanCache()
 
     def lowering(self, scope: Scope) -> Lowering:
         return Lowering(Plan(), self.names.name, streaming=scope.streaming)
@@ -38,6 +40,17 @@ class Planner(BasePlanner):
     def site(self, frame: Frame | None, position: int | None) -> Site:
         """Of the call that step `position` of `frame` makes, named as the lowering names it."""
         return self.names.name(None if frame is None else frame.runnable, position and position - 1)
+
+    def plan(self, runnable: Any, value: object, *, streaming: bool, cached: bool = True) -> Plan:
+        """Of a chain that is about to run on `value`. `cached`: a plan that is kept will do."""
+
+        def make(lifted: Value) -> Plan:
+            low = Lowering(Plan(), self.names.name, streaming=streaming)
+            low.run(runnable, lifted)
+            return low.plan
+
+        found = self.kept.plan(runnable, value, streaming, self.ledger.changes, make) if cached else None
+        return make(lift(value)) if found is None else found
 
     def plan_entry(
         self,
@@ -49,14 +62,18 @@ class Planner(BasePlanner):
     ) -> None:
         """Plan the executions of `runnable` that are about to start inside `parent`, and what follows each of them."""
         with self.guarded():
-            low = self.lowering(scope)
-            for value, config in zip(inputs, configs, strict=True):
-                result = low.run(runnable, lift(value))
-                if parent is not None:
-                    continue_after(low, *standing(runnable, parent, caller_of(config)), result)
-            low.plan.covered[id(runnable)] -= len(inputs)  # these run now, under this plan
-            scope.cover(low.plan.covered)
-            scope.submit(low.plan)
+            if parent is None and len(inputs) == 1:
+                plan = self.plan(runnable, inputs[0], streaming=scope.streaming)
+            else:
+                low = self.lowering(scope)
+                for value, config in zip(inputs, configs, strict=True):
+                    result = low.run(runnable, lift(value))
+                    if parent is not None:
+                        continue_after(low, *standing(runnable, parent, caller_of(config)), result)
+                plan = low.plan
+            plan.covered[id(runnable)] -= len(inputs)  # these run now, under this plan
+            scope.cover(plan.covered)
+            scope.submit(plan)
 
     def plan_calls(
         self,

@@ -31,12 +31,13 @@ from semantic_parrot.adapters.langchain.values import (
     Fields,
     Known,
     Prompt,
+    Text,
     Value,
     constant,
     formatted,
     item,
 )
-from semantic_parrot.adapters.marks import Marks, Part, Ref
+from semantic_parrot.adapters.marks import Dependent, Hole, Marks, Part, Ref
 
 _MESSAGE_TEMPLATES = (
     HumanMessagePromptTemplate,
@@ -127,6 +128,7 @@ def _f_string(prompt: PromptTemplate, variables: dict[str, Value], marks: Marks)
         if not isinstance(value, SYMBOLIC):
             found[name] = constant(value)
         elif spec or conversion:
+            _needs_no_hole(value)
             raise Cut(f"{name!r} is formatted with {conversion or spec!r}")
         else:
             found[name] = marks.write(formatted(value))
@@ -154,8 +156,10 @@ def _mustache(prompt: PromptTemplate, variables: dict[str, Value], marks: Marks)
             found[name] = constant(value)
             continue
         if not tags <= _PLAIN_TAGS or name != key:
+            _needs_no_hole(value)
             raise Cut(f"a mustache template does more with {name!r} than insert it")
         if shown.setdefault(name, tag) != tag:
+            _needs_no_hole(value)
             raise Cut(f"{name!r} stands both escaped and as it is in one template")
         found[name] = marks.write([_escaped(p) if tag == "variable" else p for p in formatted(value)])
     return found
@@ -163,10 +167,21 @@ def _mustache(prompt: PromptTemplate, variables: dict[str, Value], marks: Marks)
 
 def _escaped(part: Part) -> Part:
     """What mustache does to an answer; to texts around it, it does so when it renders."""
-    if isinstance(part, Ref):
-        for char, code in (("&", "&amp;"), ('"', "&quot;"), ("<", "&lt;"), (">", "&gt;")):
-            part = part.then("regex", mode="replace", pattern=char, replacement=code)
+    match part:
+        case Ref():
+            for char, code in _CODES:
+                part = part.then("regex", mode="replace", pattern=char, replacement=code)
+        case Hole(number, replaced):
+            return Hole(number, replaced + _CODES)
     return part
+
+
+_CODES = (("&", "&amp;"), ('"', "&quot;"), ("<", "&lt;"), (">", "&gt;"))
+
+
+def _needs_no_hole(value: Value) -> None:
+    if isinstance(value, Text) and any(isinstance(part, Hole) for part in value.parts):
+        raise Dependent
 
 
 _FORMATS: dict[str, Callable[[PromptTemplate, dict[str, Value], Marks], dict[str, object]]] = {

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables.utils import AddableDict
 
-from semantic_parrot.adapters.marks import Part, Ref
+from semantic_parrot.adapters.marks import Dependent, Hole, Part, Ref
 
 
 class Cut(Exception):
@@ -132,7 +132,7 @@ def has_unknown(value: Value) -> bool:
 
 
 def constant(value: Value) -> object:
-    """The real value, built of builtins only. Raises Cut unless all of it is known."""
+    """The real value, built of builtins only. Raises Cut unless all of it is known, Dependent if a hole is in it."""
     match value:
         case Known(real):
             if not is_plain(real):
@@ -142,7 +142,9 @@ def constant(value: Value) -> object:
             return {key: constant(item) for key, item in values.items()}
         case Items(values):
             return [constant(item) for item in values]
-        case Text(parts) if all(isinstance(part, str) for part in parts):
+        case Text(parts) if not any(isinstance(part, Ref) for part in parts):
+            if any(isinstance(part, Hole) for part in parts):
+                raise Dependent
             return "".join(str(part) for part in parts)
     raise Cut("it needs a value that only the run itself makes")
 

@@ -12,6 +12,7 @@ from lc_recorder import WAYS, Recorder, run
 from lc_trees import Trees
 
 from semantic_parrot.adapters.langchain import ChatParrot, disabled
+from semantic_parrot.adapters.langchain.planner import PLANNER
 
 TREES = int(os.environ.get("PARROT_FUZZ_TREES", "16"))
 FIRST = int(os.environ.get("PARROT_FUZZ_SEED", "0"))
@@ -21,6 +22,9 @@ GIVEN = {"x": "one", "q": "two <&>"}
 def observe(server, way, seed):
     llm = ChatParrot(base_url=server.url, temperature=0, max_retries=0)
     chain, recorder = Trees(seed, llm).tree(), Recorder()
+    if seed // len(WAYS) % 2:  # every other chain's plan is there already
+        for _ in range(2):
+            PLANNER.plan(chain, {"x": "1", "q": "2"}, streaming="stream" in way)
     before = server.metrics()
     result = run(way, chain, GIVEN, recorder)
     after = server.metrics()
