@@ -122,6 +122,13 @@ def test_what_depends_on_the_strings_themselves(piece):
         check(chain, {"x": text, "h": []})
 
 
+def test_an_empty_string_beside_an_answer():
+    chain = {"x": itemgetter("x"), "y": step("A {x}", LLM)} | P("{x}{y}{x}") | LLM
+    for text in ("a", "", "b"):
+        check(chain, {"x": text})
+    assert kept(chain, {"x": ""})
+
+
 # What may change.
 
 WORD = "one"
