@@ -20,7 +20,7 @@ from semantic_parrot.adapters.answers import Answer, Finished
 from semantic_parrot.adapters.endpoint import Endpoint
 from semantic_parrot.adapters.scope import SCOPE
 from semantic_parrot.adapters.transport import TRIED, Tried, claim
-from semantic_parrot.core.wire import content_key
+from semantic_parrot.core.wire import IGNORED, content_key
 
 #: Arguments that the OpenAI client does more with than put them into the body.
 _MORE = {"self", "extra_headers", "extra_query", "extra_body", "timeout", "response_format"}
@@ -70,6 +70,9 @@ class Fast(ChatOpenAI):
         if scope is None or scope.closed or endpoint is None or self.include_response_headers:
             return None
         payload = self._get_request_payload(messages, stop=stop, **kwargs)
+        more = payload.get("extra_body")
+        if more is not None and more.keys() <= IGNORED:
+            del payload["extra_body"]  # as our own hints: no part of what is asked
         if "messages" not in payload or not payload.keys() <= _plain_arguments():
             return None
         try:
