@@ -71,7 +71,7 @@ class Plan:
     @classmethod
     def of(cls, calls: list[PlannedCall], nodes: dict[Endpoint, Nodes], covered: Counter[int]) -> Plan:
         """One to which nothing is added any more."""
-        return cls(calls, Counter(covered), NO_MARKS, None, nodes)
+        return cls(calls, Counter(covered), NO_MARKS, _open=nodes)
 
     def add(self, request: dict[str, Any], endpoint: Endpoint, site: Site) -> str:
         """A further call; returns the variable of its text."""

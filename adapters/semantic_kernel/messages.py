@@ -14,7 +14,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml.ElementTree import XML
 from semantic_kernel.contents import ChatHistory
 
-from semantic_parrot.adapters.marks import Marks, Part
+from semantic_parrot.adapters.marks import Marks, Part, Ref
 from semantic_parrot.adapters.semantic_kernel.templates import Cut
 
 
@@ -64,7 +64,7 @@ def _messages(root: Element) -> Iterator[bool]:
 
 def _read(part: Part, index: int, count: int, xml: bool, strips: bool) -> Part:
     """What becomes of the value of a mark in a message's text, of which it is number `index`."""
-    if isinstance(part, str):
+    if not isinstance(part, Ref):
         return part
     if xml:
         part = part.then("xml_text")
@@ -79,4 +79,7 @@ _SIDES = {(True, True): "both", (True, False): "left", (False, True): "right"}
 
 def escaped(part: Part) -> Part:
     """The value of a part as HTML."""
-    return html.escape(part) if isinstance(part, str) else part.then("escape")
+    if isinstance(part, Ref):
+        return part.then("escape")
+    assert isinstance(part, str), "no plan of Semantic Kernel is kept for other inputs"
+    return html.escape(part)

@@ -27,7 +27,7 @@ LLM = ChatParrot(temperature=0, model="m")
 
 
 def told(plan, streaming=False):
-    programs = [program_of(nodes, streaming=streaming).model_dump() for nodes in plan.nodes()]
+    programs = [program_of(nodes, {}, streaming=streaming).model_dump() for nodes in plan.nodes()]
     calls = [(call.variable, call.request, call.inputs, call.site, call.repeated) for call in plan.calls]
     return programs, calls, {key: count for key, count in plan.covered.items() if count}
 
