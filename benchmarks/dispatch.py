@@ -25,7 +25,7 @@ from timing import medians
 from about import about
 from semantic_parrot.kernels import torch_attention, torch_tree, triton_setup, worth
 from semantic_parrot.kernels.dispatch import device_name
-from semantic_parrot.kernels.paging import Segment
+from semantic_parrot.kernels.paging import Scores, Segment
 
 BLOCK, OWN = 16, 40
 SHAPES = {"cpu": [(4, 3, 64), (8, 1, 64), (2, 8, 64)], "cuda": [(8, 4, 128), (32, 1, 128), (4, 7, 128)]}
@@ -61,7 +61,7 @@ def measure(
     query = torch.randn(1, kv_heads * group, rows, dim, device=device).to(dtype)
     new = [torch.randn(1, kv_heads, rows, dim, device=device).to(dtype) for _ in range(2)]
     plans = [planner(segments, rows, BLOCK, device) for planner in planners(device)]
-    ways = [partial(p.attend, query, *new, *caches, scale=dim**-0.5, window=None) for p in plans]
+    ways = [partial(p.attend, query, *new, *caches, Scores(dim**-0.5)) for p in plans]
     torch.testing.assert_close(
         *(way().float() for way in ways), atol=2e-2 if device.type == "cuda" else 1e-5, rtol=2e-2
     )

@@ -25,7 +25,7 @@ import torch
 from about import about
 from semantic_parrot.kernels import torch_attention, triton_setup
 from semantic_parrot.kernels.dispatch import paged_attention
-from semantic_parrot.kernels.paging import Segment
+from semantic_parrot.kernels.paging import Scores, Segment
 
 BLOCK = 16
 OWN = 40
@@ -60,7 +60,7 @@ def measure(rows: int, prefix: int, kv_heads: int, group: int, dim: int, rate: f
 
     def attend(planner: Any) -> Callable[[], torch.Tensor]:
         plan = planner(segments, rows, BLOCK, CPU)
-        return lambda: plan.attend(query, *new, *caches, scale=dim**-0.5, window=None)
+        return lambda: plan.attend(query, *new, *caches, Scores(dim**-0.5))
 
     plain, tree = attend(torch_attention.plan), attend(paged_attention("torch", CPU, deterministic=False))
     error = (plain() - tree()).abs().max().item()

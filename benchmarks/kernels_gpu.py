@@ -20,7 +20,7 @@ import torch
 from torch.nn import functional
 
 from semantic_parrot.kernels import store_kv, triton_attention
-from semantic_parrot.kernels.paging import Segment
+from semantic_parrot.kernels.paging import Scores, Segment
 
 BLOCK = 16
 OWN = 40
@@ -45,7 +45,7 @@ class Inputs:
 
     def attend(self, plan: Any) -> torch.Tensor:
         scale = self.query.shape[3] ** -0.5
-        return plan.attend(self.query, *self.new, *self.caches, scale=scale, window=None)
+        return plan.attend(self.query, *self.new, *self.caches, Scores(scale))
 
 
 def segments(sequences: int, prefix: int, rows: int, own: int) -> tuple[list[Segment], int]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from semantic_parrot.kernels.paging import SCRATCH, Gather, Segment, Slots
+from semantic_parrot.kernels.paging import SCRATCH, Gather, Scores, Segment, Slots
 
 TILE = 16
 GRANULE = 64
@@ -39,17 +39,7 @@ class DeterministicPlan:
     _tiles: dict[int, tuple[_Tiles, ...]] = field(default_factory=dict)
 
     def attend(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        key_cache: Tensor,
-        value_cache: Tensor,
-        *,
-        scale: float,
-        window: int | None,
-        softcap: float | None = None,
-        sinks: Tensor | None = None,
+        self, query: Tensor, key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, scores: Scores
     ) -> Tensor:
         self.slots.store(key, value, key_cache, value_cache)
         _, heads, rows, _ = query.shape
@@ -57,10 +47,10 @@ class DeterministicPlan:
         tiles = self._tiles.get(group)
         if tiles is None:
             tiles = self._tiles[group] = _cut(self.segments, group, self.block_size, self.device)
-        q = query[0].transpose(0, 1).to(key_cache.dtype) * scale
+        q = query[0].transpose(0, 1).to(key_cache.dtype) * scores.scale
         out = query.new_zeros((rows, heads, value.shape[3]))
         for some in tiles:
-            some.attend(q, key_cache, value_cache, window, softcap, sinks, out)
+            some.attend(q, key_cache, value_cache, scores, out)
         return out[None]
 
 
@@ -97,17 +87,9 @@ class _Tiles:
         self._rows: dict[int, Tensor] = {}
         self._masks: dict[int | None, Tensor] = {}
 
-    def attend(
-        self,
-        query: Tensor,
-        key_cache: Tensor,
-        value_cache: Tensor,
-        window: int | None,
-        softcap: float | None,
-        sinks: Tensor | None,
-        out: Tensor,
-    ) -> None:
+    def attend(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, scores: Scores, out: Tensor) -> None:
         """`query` [rows, heads, dim], scaled; writes this tiles' rows of `out` [rows, heads, dim]."""
+        _, window, softcap, sinks = scores
         tiles, granules, height = len(self._row), self.granules, self.height
         kv_heads, dim = key_cache.shape[1], key_cache.shape[3]
         read = self._read(kv_heads)

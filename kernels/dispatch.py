@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from semantic_parrot.kernels import deterministic_attention, torch_attention, torch_tree, worth
-from semantic_parrot.kernels.paging import Plan, Planner, Segment
+from semantic_parrot.kernels.paging import Plan, Planner, Scores, Segment
 
 if TYPE_CHECKING:
     from semantic_parrot.kernels.triton_attention import How
@@ -70,28 +70,16 @@ class Guarded:
     said: set[str]
 
     def attend(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        key_cache: Tensor,
-        value_cache: Tensor,
-        *,
-        scale: float,
-        window: int | None,
-        softcap: float | None = None,
-        sinks: Tensor | None = None,
+        self, query: Tensor, key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, scores: Scores
     ) -> Tensor:
         from semantic_parrot.kernels.triton_attention import refuses
 
-        why = refuses(query.shape[1], key.shape[1], query.shape[3], key_cache.dtype, window)
+        why = refuses(query.shape[1], key.shape[1], query.shape[3], key_cache.dtype, scores.window)
         if why is not None and why not in self.said:
             self.said.add(why)
             logger.warning("the Triton kernels of attention do not take %s: torch computes it", why)
         plan = self.plan if why is None else self._other
-        return plan.attend(
-            query, key, value, key_cache, value_cache, scale=scale, window=window, softcap=softcap, sinks=sinks
-        )
+        return plan.attend(query, key, value, key_cache, value_cache, scores)
 
     @cached_property
     def _other(self) -> Plan:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -30,29 +30,31 @@ class Segment:
     blocks: Sequence[int]
 
 
+class Scores(NamedTuple):
+    """How a layer scores. `window`: how many of the latest tokens, its own included, a token sees (None: all).
+    `softcap`: scores become softcap * tanh(score / softcap), before any is hidden. `sinks` [heads]: a further score of
+    each head that takes its share of the softmax and has no value."""
+
+    scale: float
+    window: int | None = None
+    softcap: float | None = None
+    sinks: Tensor | None = None
+
+    @property
+    def plain(self) -> bool:
+        return self.softcap is None and self.sinks is None
+
+
 class Plan(Protocol):
     """The attention of one step, prepared once and used by each layer."""
 
     def attend(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        key_cache: Tensor,
-        value_cache: Tensor,
-        *,
-        scale: float,
-        window: int | None,
-        softcap: float | None = None,
-        sinks: Tensor | None = None,
+        self, query: Tensor, key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, scores: Scores
     ) -> Tensor:
         """Store the step's keys and values, then attend causally to each sequence's own.
 
-        `query` [1, heads, rows, head_dim], `key` and `value` [1, kv_heads, rows, head_dim]; `window`: how many of the
-        latest tokens, its own included, a token sees (None: all). `softcap`: scores become softcap * tanh(score /
-        softcap), before any is hidden. `sinks` [heads]: a further score of each head that takes its share of the
-        softmax and has no value. Mutates the caches. Returns [1, rows, heads, head_dim] in the query's dtype; rows
-        that belong to no segment are zero.
+        `query` [1, heads, rows, head_dim], `key` and `value` [1, kv_heads, rows, head_dim]. Mutates the caches.
+        Returns [1, rows, heads, head_dim] in the query's dtype; rows that belong to no segment are zero.
         """
         ...
 

@@ -19,6 +19,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from semantic_parrot.kernels.paging import Scores
+
 #: Integers that describe an item: its first row, how many, where its block table begins, the first token, the end of
 #: its tokens, and the slot of its first row's part, or -1 for none. A row count of 0: nothing to do.
 ITEM = 6
@@ -45,16 +47,6 @@ def sized(tile: Tile, group: int, head_dim: int, itemsize: int) -> Tile:
     elif head_dim > 128:
         tile = replace(tile, n=32, stages=2)
     return replace(tile, m=max(tile.m, triton.next_power_of_2(group)))
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """How a layer scores; as `paging.Plan.attend` takes it."""
-
-    scale: float
-    window: int | None
-    softcap: float | None
-    sinks: Tensor | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from semantic_parrot.kernels.capped_attention import capped_attention
 from semantic_parrot.kernels.padded import Group, by_length, group
-from semantic_parrot.kernels.paging import Segment, Slots
+from semantic_parrot.kernels.paging import Scores, Segment, Slots
 
 #: Blocks to which short decode rows are padded at least, so that they go together.
 LEAST = 8
@@ -40,17 +40,7 @@ class TorchPlan:
     covered: bool
 
     def attend(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        key_cache: Tensor,
-        value_cache: Tensor,
-        *,
-        scale: float,
-        window: int | None,
-        softcap: float | None = None,
-        sinks: Tensor | None = None,
+        self, query: Tensor, key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, scores: Scores
     ) -> Tensor:
         self.slots.store(key, value, key_cache, value_cache)
         _, heads, rows, dim = query.shape
@@ -59,14 +49,14 @@ class TorchPlan:
         q = query[0].to(key_cache.dtype).reshape(kv_heads, heads // kv_heads, rows, dim)
         new = query.new_empty if self.covered else query.new_zeros
         out = new((rows, kv_heads, heads // kv_heads, value.shape[3]))
-        plain = softcap is None and sinks is None
+        scale, window, softcap, sinks = scores
         sink = None if sinks is None else sinks.float().view(kv_heads, heads // kv_heads, 1, 1)
         for g in self.groups:
             here = slice(g.start, g.start + g.sequences * g.rows)
             if g.rows == 1:
                 k, v = g.read(key_cache), g.read(value_cache)
                 mask = g.mask(window, k.dtype)
-                if plain:
+                if scores.plain:
                     o = functional.scaled_dot_product_attention(
                         q[:, :, here].transpose(1, 2), k, v, attn_mask=mask, scale=scale
                     )
@@ -80,9 +70,9 @@ class TorchPlan:
             else:
                 k, v = g.read(key_cache), g.read(value_cache)
             shared = (-1, heads // kv_heads, -1, -1)
-            causal = plain and g.context == g.rows and (window is None or window >= g.context)
+            causal = scores.plain and g.context == g.rows and (window is None or window >= g.context)
             chunk_mask = None if causal else g.mask(window, k.dtype)[..., : k.shape[2]]
-            if plain:
+            if scores.plain:
                 o = functional.scaled_dot_product_attention(
                     q[:, :, here],
                     k.expand(shared),

@@ -21,7 +21,7 @@ from torch import Tensor
 from semantic_parrot.kernels import torch_attention
 from semantic_parrot.kernels.forest import Forest, forest
 from semantic_parrot.kernels.padded import by_length
-from semantic_parrot.kernels.paging import Gather, Plan, Segment, Slots
+from semantic_parrot.kernels.paging import Gather, Plan, Scores, Segment, Slots
 from semantic_parrot.kernels.torch_attention import LEAST, TorchPlan
 from semantic_parrot.kernels.torch_rows import Rows
 
@@ -59,29 +59,18 @@ class TreePlan:
     device: torch.device
 
     def attend(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        key_cache: Tensor,
-        value_cache: Tensor,
-        *,
-        scale: float,
-        window: int | None,
-        softcap: float | None = None,
-        sinks: Tensor | None = None,
+        self, query: Tensor, key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, scores: Scores
     ) -> Tensor:
-        how: dict[str, Any] = {"scale": scale, "window": window, "softcap": softcap, "sinks": sinks}
-        if self.trees.shared and (
-            softcap is not None or sinks is not None or (window is not None and window < self._longest)
-        ):
-            return self._plain.attend(query, key, value, key_cache, value_cache, **how)
+        cuts = scores.window is not None and scores.window < self._longest
+        if self.trees.shared and (cuts or not scores.plain):
+            return self._plain.attend(query, key, value, key_cache, value_cache, scores)
+        how: dict[str, Any] = scores._asdict()
         if not self.trees.shared and self._alone:
             # Nothing to put in another order, to merge or to add to.
             self._slots.store(key, value, key_cache, value_cache)
             q = query[0].transpose(0, 1).to(key_cache.dtype)
             return self._own[0][1].attend(q, key_cache, value_cache, **how)[0].to(query.dtype)[None]
-        out = self._chunks.attend(query, key, value, key_cache, value_cache, **how)
+        out = self._chunks.attend(query, key, value, key_cache, value_cache, scores)
         q = query[0].transpose(0, 1)[self._order].to(key_cache.dtype)
         found, weight = torch.empty_like(q), q.new_empty(q.shape[:2])
         for which, own in self._own:
@@ -91,7 +80,7 @@ class TreePlan:
                 weight[which] = other
         for segment in self._shared:
             here = slice(segment.first, segment.last)
-            _merge(found[here], weight[here], *segment.attend(q[here], key_cache, value_cache, scale))
+            _merge(found[here], weight[here], *segment.attend(q[here], key_cache, value_cache, scores.scale))
         out[0, self._order] = found.to(out.dtype)
         return out
 

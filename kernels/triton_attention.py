@@ -18,9 +18,9 @@ from torch import Tensor
 from semantic_parrot.kernels import paged_attention, prefill_attention, tree_attention
 from semantic_parrot.kernels.forest import forest
 from semantic_parrot.kernels.merge_parts import merge_parts
-from semantic_parrot.kernels.paging import Segment
+from semantic_parrot.kernels.paging import Scores, Segment
 from semantic_parrot.kernels.store_kv import slots, store_kv
-from semantic_parrot.kernels.tile_attention import Parts, Scores, attend
+from semantic_parrot.kernels.tile_attention import Parts, attend
 from semantic_parrot.kernels.transfer import upload
 from semantic_parrot.kernels.triton_setup import refused_dtype
 from semantic_parrot.kernels.work import Work
@@ -92,17 +92,7 @@ class TritonPlan:
     _buffers: dict[Heads, WorkBuffer] = field(default_factory=dict)
 
     def attend(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        key_cache: Tensor,
-        value_cache: Tensor,
-        *,
-        scale: float,
-        window: int | None,
-        softcap: float | None = None,
-        sinks: Tensor | None = None,
+        self, query: Tensor, key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, scores: Scores
     ) -> Tensor:
         _, heads, rows, dim = query.shape
         layer = Heads(key.shape[1], heads // key.shape[1], dim, key_cache.itemsize)
@@ -116,14 +106,13 @@ class TritonPlan:
         if "rows" not in work:
             return out[None]
         parts = Parts.allocate(len(work["slots"]) if "slots" in work else 0, heads, dim, self.device)
-        scores = Scores(scale, window, softcap, sinks)
         for operation in _OPERATIONS:
             items = work.get(operation.__name__)
             if items is not None:
                 tile = operation.tile(layer.group, dim, layer.itemsize)
                 attend(q, key_cache, value_cache, out, parts, items, work["rows"], work["tables"], scores, tile)
         if "merges" in work:
-            merge_parts(parts, out, work["merges"], work["slots"], layer.kv_heads, sinks)
+            merge_parts(parts, out, work["merges"], work["slots"], layer.kv_heads, scores.sinks)
         return out[None]
 
     def prepare(self, layer: Heads) -> WorkBuffer:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
 from semantic_parrot.kernels.dispatch import paged_attention
-from semantic_parrot.kernels.paging import Segment
+from semantic_parrot.kernels.paging import Scores, Segment
 
 BLOCK = 16
 HEADS, KV_HEADS, DIM = 12, 4, 64
@@ -82,5 +82,5 @@ def _ours(q: Tensor, keys: Tensor, values: Tensor, prefix: int) -> Tensor:
         return x.transpose(0, 1).flatten(1, 2)[None]
 
     new = (flat(x[:, :, -rows:]) for x in (keys, values))
-    out = plan.attend(flat(q), *new, *caches, scale=DIM**-0.5, window=None)
+    out = plan.attend(flat(q), *new, *caches, Scores(DIM**-0.5))
     return out[0].view(sequences, rows, HEADS, DIM).transpose(1, 2)

@@ -7,12 +7,12 @@ arguments (`parrot=`), so that nothing is kept in between.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor, nn
 
 from semantic_parrot.core.engine.kv import LayerShape, PagedCache
-from semantic_parrot.kernels.paging import Plan
+from semantic_parrot.kernels.paging import Plan, Scores
 
 NAME = "parrot"
 # What some architectures add to a score, and we have not got.
@@ -36,15 +36,6 @@ class Unsupported(Exception):
     """The architecture needs what the engine lacks; the message says what."""
 
 
-class Score(NamedTuple):
-    """How a layer scores; as `kernels.paging.Plan.attend` takes it."""
-
-    scale: float
-    window: int | None
-    softcap: float | None
-    sinks: Tensor | None
-
-
 @dataclass(slots=True)
 class Probe:
     """A first forward that notes what each layer asks for; attention gives zeros."""
@@ -52,7 +43,7 @@ class Probe:
     shapes: dict[int, LayerShape] = field(default_factory=dict)
     windows: dict[int, int | None] = field(default_factory=dict)
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, score: Score) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         if layer in self.shapes:
             raise Unsupported("several attentions in a layer")
         if query.shape[3] != key.shape[3] or key.shape != value.shape:
@@ -60,7 +51,7 @@ class Probe:
         if query.shape[1] % key.shape[1]:
             raise Unsupported("query heads that are no multiple of the KV heads")
         self.shapes[layer] = LayerShape(key.shape[1], key.shape[3])
-        self.windows[layer] = score.window
+        self.windows[layer] = scores.window
         return query.new_zeros(query.shape).transpose(1, 2)
 
 
@@ -72,12 +63,10 @@ class Step:
     cache: PagedCache
     layers: dict[int, int]
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, score: Score) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         index = self.layers[layer]
-        return self.plan.attend(
-            query, key, value, self.cache.keys[index], self.cache.values[index],
-            scale=score.scale, window=score.window, softcap=score.softcap, sinks=score.sinks,
-        )  # fmt: skip
+        keys, values = self.cache.keys[index], self.cache.values[index]
+        return self.plan.attend(query, key, value, keys, values, scores)
 
 
 def attention_forward(
@@ -110,7 +99,7 @@ def attention_forward(
     if s_aux is not None and s_aux.shape != query.shape[1:2]:
         raise Unsupported("attention sinks that are not one a head")
     scale = query.shape[3] ** -0.5 if scaling is None else scaling
-    return parrot.attend(layer, query, key, value, Score(scale, sliding_window, softcap, s_aux)), None
+    return parrot.attend(layer, query, key, value, Scores(scale, sliding_window, softcap, s_aux)), None
 
 
 def register() -> None:

@@ -10,7 +10,7 @@ import torch
 
 from semantic_parrot.kernels import deterministic_attention, torch_attention, torch_tree, worth
 from semantic_parrot.kernels.dispatch import Guarded, paged_attention
-from semantic_parrot.kernels.paging import Segment
+from semantic_parrot.kernels.paging import Scores, Segment
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SIZE = 16
@@ -45,7 +45,7 @@ def test_triton_and_what_it_does_not_take(deterministic, device, caplog):
             for way in (planner, reference):
                 plan = way(segments, 4, SIZE, device)
                 own = [cache.clone() for cache in caches]
-                found.append(plan.attend(query, *new, *own, scale=dim**-0.5, window=None))
+                found.append(plan.attend(query, *new, *own, Scores(dim**-0.5)))
                 if isinstance(plan, Guarded):
                     assert ("_other" in plan.__dict__) is not taken
                     assert (plan.plan._slots is not None) is taken
@@ -54,16 +54,6 @@ def test_triton_and_what_it_does_not_take(deterministic, device, caplog):
         f"the Triton kernels of attention do not take {what}: torch computes it"
         for what in ("heads of 264, more than 256", "65 query heads to a KV head, more than 64", "float64 tensors")
     ]
-
-
-def test_what_attention_refuses_by_name():
-    refuses = pytest.importorskip("semantic_parrot.kernels.triton_attention", exc_type=ImportError).refuses
-    assert refuses(4, 2, 64, torch.float32, 1) is refuses(64, 1, 256, torch.float16) is None
-    assert refuses(5, 2, 64, torch.float32) == "5 query heads, no multiple of 2 KV heads"
-    assert refuses(4, 2, 64, torch.float32, 0) == "a window of 0"
-    assert refuses(4, 2, 64, torch.int8) == "int8 tensors"
-    if not torch.cuda.is_available():
-        assert "bf16 in Triton's interpreter" in str(refuses(4, 2, 64, torch.bfloat16))
 
 
 def test_deterministic_triton_shares_nothing():

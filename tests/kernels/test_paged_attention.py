@@ -7,7 +7,7 @@ import torch
 
 from semantic_parrot.kernels import deterministic_attention, torch_attention
 from semantic_parrot.kernels.dispatch import paged_attention
-from semantic_parrot.kernels.paging import Segment
+from semantic_parrot.kernels.paging import Scores, Segment
 
 CPU = torch.device("cpu")
 tree_plan = paged_attention("torch", CPU, deterministic=False)
@@ -46,7 +46,7 @@ class Step:
                     cache[s.blocks[t // SIZE], :, t % SIZE] = whole[:, t]
                 fresh[0, :, s.start : s.start + s.rows] = whole[:, s.context - s.rows :]
         plan = planner(self.segments, self.rows, SIZE, CPU)
-        return plan.attend(self.query, *new, *caches, scale=self.dim**-0.5, window=window, **extra)
+        return plan.attend(self.query, *new, *caches, Scores(self.dim**-0.5, window, **extra))
 
     def formula(self, window=None, softcap=None, sinks=None) -> torch.Tensor:
         out = torch.zeros(1, self.rows, self.query.shape[1], self.dim)

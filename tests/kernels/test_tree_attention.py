@@ -9,7 +9,7 @@ from properties import given, st
 from semantic_parrot.kernels import torch_attention, torch_tree
 from semantic_parrot.kernels.dispatch import paged_attention
 from semantic_parrot.kernels.forest import forest
-from semantic_parrot.kernels.paging import Segment
+from semantic_parrot.kernels.paging import Scores, Segment
 
 CPU = torch.device("cpu")
 SIZE = 16
@@ -105,7 +105,7 @@ def run(planner, segments: list[Segment], *, heads: int, kv_heads: int, dim: int
     query = torch.randn(1, heads, rows, dim, generator=g)
     new = [torch.randn(1, kv_heads, rows, dim, generator=g) for _ in range(2)]
     plan = planner(segments, rows, SIZE, CPU)
-    out = plan.attend(query, *new, keys, values, scale=dim**-0.5, window=how.get("window"))
+    out = plan.attend(query, *new, keys, values, Scores(dim**-0.5, how.get("window")))
     return plan, out, (query, keys, values)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from semantic_parrot.kernels.paging import Segment
+from semantic_parrot.kernels.paging import Scores, Segment
 
 SIZE = 4
 # A tree of sequences: (rows, tokens) is one with so many tokens of its own, the last `rows` of them new; (tokens,
@@ -72,7 +72,7 @@ class Inputs:
 
     def run(self, plan, **how) -> torch.Tensor:
         """The caches hold the new keys and values after this."""
-        return plan.attend(self.query, *self.new, *self.caches, scale=self.scale, **{"window": None, **how})
+        return plan.attend(self.query, *self.new, *self.caches, Scores(self.scale, **how))
 
     def expected(self, segments: Sequence[Segment], window=None, softcap=None, sinks=None) -> torch.Tensor:
         """In fp64, from the numbers that the kernel was given."""

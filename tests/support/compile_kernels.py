@@ -31,7 +31,7 @@ from semantic_parrot.kernels import (
     triton_attention,
     triton_setup,
 )  # fmt: skip
-from semantic_parrot.kernels.paging import Segment
+from semantic_parrot.kernels.paging import Scores, Segment
 
 TARGET = GPUTarget("cuda", 90, 32)
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -95,7 +95,7 @@ def attention(dtype: torch.dtype, dim: int, window: int | None, softcap: float |
     query, new = torch.zeros(1, 8, 42, dim, dtype=dtype), torch.zeros(1, 2, 42, dim, dtype=dtype)
     cache = torch.zeros(22, 2, 16, dim, dtype=dtype)
     given = torch.zeros(8, dtype=dtype) if sinks else None
-    plan.attend(query, new, new, cache, cache, scale=0.1, window=window, softcap=softcap, sinks=given)
+    plan.attend(query, new, new, cache, cache, Scores(0.1, window, softcap, given))
 
 
 def main() -> None:
