@@ -52,8 +52,8 @@ class LlamaCpp(Peer):
         argv = [str(self.folder / "build" / "bin" / "llama-server"), "--model", str(model), "--port", str(port)]
         # Room for 32 requests of 1,024 tokens each; without the cache of prompts that have ended.
         argv += ["--parallel", "32", "--ctx-size", str(32 * 1024), "--cache-ram", "0", "--no-cache-prompt"]
-        if setup.dtype == "float32":  # its cache is fp16 unless told
-            argv += ["--cache-type-k", "f32", "--cache-type-v", "f32"]
+        if setup.dtype == "float32":  # its cache is fp16 unless told, and its flash attention in any case
+            argv += ["--cache-type-k", "f32", "--cache-type-v", "f32", "--flash-attn", "off"]
         return [*argv, "--threads", str(setup.threads), "--threads-batch", str(setup.threads)], {}
 
     def body(self, setup: Setup, prompt: str, tokens: int) -> dict[str, Any]:
