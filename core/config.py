@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -64,9 +65,10 @@ class Config(Value):
 
 
 def read_config(path: Path) -> Config:
-    """Raises ConfigError, in one line that names the file and the place in it."""
+    """Raises ConfigError, in one line that names the file, the line and the place in it."""
     try:
-        return Config.model_validate(tomllib.loads(path.read_text("utf-8")))
+        text = path.read_text("utf-8")
+        return Config.model_validate(tomllib.loads(text))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
@@ -74,18 +76,36 @@ def read_config(path: Path) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_first_fault(error)}") from None
+        raise ConfigError(f"{path}:{_first_fault(error, text)}") from None
 
 
-def _first_fault(error: ValidationError) -> str:
+def _first_fault(error: ValidationError, text: str) -> str:
     fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = [str(part) for part in fault["loc"]]
+    line = _line(text, place)
     depth = 2 if place[0] == "prices" else 1
     section = f"[{place[0]}]" if depth == 1 or len(place) < 2 else f'[prices."{place[1]}"]'
     key = ".".join(place[depth:])
     if fault["type"] != "extra_forbidden":
-        return f"{section} {key}: {fault['msg']}" if key else f"{section}: {fault['msg']}"
+        return f"{line}: {section} {key}: {fault['msg']}" if key else f"{line}: {section}: {fault['msg']}"
     if not key:
-        return f"no section or key {place[0]!r}; there is: {', '.join(Config.model_fields)}"
+        return f"{line}: no section or key {place[0]!r}; there is: {', '.join(Config.model_fields)}"
     known: Any = PriceSection if depth == 2 else Config.model_fields[place[0]].annotation
-    return f"{section} has no key {key!r}; it may have: {', '.join(known.model_fields)}"
+    return f"{line}: {section} has no key {key!r}; it may have: {', '.join(known.model_fields)}"
+
+
+def _line(text: str, place: Sequence[str]) -> int:
+    """Where what stands at `place` is whole; of a key that is missing, where its section begins. The parser does not
+    say: it is the first beginning of the text that has it."""
+    lines, deepest, found = text.splitlines(), 0, 1
+    for count in range(1, len(lines) + 1):
+        try:
+            value: Any = tomllib.loads("\n".join(lines[:count]))
+        except tomllib.TOMLDecodeError:
+            continue  # in the middle of a value
+        depth = 0
+        while depth < len(place) and isinstance(value, dict) and place[depth] in value:
+            value, depth = value[place[depth]], depth + 1
+        if depth > deepest:
+            deepest, found = depth, count
+    return found

@@ -9,7 +9,14 @@ import typer
 
 Kernels = Literal["auto", "torch", "triton"]
 
-app = typer.Typer(name="parrot", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    name="parrot",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    # --port of `parrot serve` is PARROT_SERVE_PORT: stronger than a file, weaker than a flag.
+    context_settings={"auto_envvar_prefix": "PARROT"},
+)
 
 
 @app.callback()
@@ -19,7 +26,9 @@ def root() -> None:
 
 @app.command()
 def serve(
-    config: Annotated[Path | None, typer.Option(help="A TOML file; flags win over it.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A TOML file; the environment (PARROT_SERVE_PORT, …) and flags win over it.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Model directory; the built-in demo model if left out.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="8765; 0 takes a free one.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1.")] = None,
@@ -46,10 +55,13 @@ def serve(
     exit_with_parent: Annotated[
         bool, typer.Option("--exit-with-parent", help="Stop when standard input ends.")
     ] = False,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print what would be served, as such a file, and end.")
+    ] = False,
 ) -> None:
     """Serve a model: programs on /v1/runs, OpenAI's routes beside it."""
     from semantic_parrot.core.config import Config, ConfigError, read_config
-    from semantic_parrot.server.options import merge
+    from semantic_parrot.server.options import as_toml, merge
     from semantic_parrot.server.serve import serve as run
 
     try:
@@ -75,7 +87,11 @@ def serve(
     on, off = set(enable or ()), set(disable or ())
     if single_flight is not None:
         (on if single_flight else off).add("single-flight")
-    raise typer.Exit(run(merge(file, flags, on, off)))
+    options = merge(file, flags, on, off)
+    if print_config:
+        typer.echo(as_toml(options), nl=False)
+        raise typer.Exit
+    raise typer.Exit(run(options))
 
 
 @app.command()

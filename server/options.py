@@ -1,12 +1,14 @@
-"""The options of `parrot serve`, wherever they were set: defaults, the configuration file, flags; the later wins."""
+"""The options of `parrot serve`, wherever they were set: defaults, configuration file, environment, flags; the later
+wins."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from semantic_parrot.core.config import Config
+from semantic_parrot.core.config import Config, PriceSection
 from semantic_parrot.core.usage import Price
 
 
@@ -45,3 +47,28 @@ def merge(file: Config, flags: Mapping[str, Any], enable: Set[str], disable: Set
         disable=frozenset({*file.scheduling.disable} - enable | disable),
         prices={name: section.price() for name, section in file.prices.items()},
     )
+
+
+def as_toml(options: ServeOptions) -> str:
+    """A configuration file that says the same, but for what no file can say. Every key is in it; one that the server
+    chooses for itself is a comment."""
+    stated = {
+        "tpot_ms": None if options.tpot is None else options.tpot * 1e3,
+        "disable": sorted(options.disable),
+        "enable": sorted(options.enable),
+    }
+    lines: list[str] = []
+    for section in ("server", "engine", "scheduling"):
+        lines.append(f"[{section}]")
+        for key in type(getattr(Config(), section)).model_fields:
+            value = stated[key] if key in stated else getattr(options, key)
+            lines.append(f"# {key}: not set" if value is None else f"{key} = {_toml(value)}")
+    for model, price in options.prices.items():
+        lines.append(f"[prices.{_toml(model)}]")
+        lines += [f"{key} = {_toml(getattr(price, key))}" for key in PriceSection.model_fields]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: object) -> str:
+    """A text, a number, a truth value, a list: TOML writes them as JSON does, but for one character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -4,7 +4,7 @@ import pytest
 
 from semantic_parrot.core.config import Config, ConfigError, read_config
 from semantic_parrot.core.usage import Price
-from semantic_parrot.server.options import ServeOptions, merge
+from semantic_parrot.server.options import ServeOptions, as_toml, merge
 
 WHOLE = """
 [server]
@@ -68,9 +68,43 @@ def test_nothing_said_is_the_default(tmp_path):
     assert merge(Config(), {}, set(), set()) == ServeOptions()
 
 
+#: Where the fault is, if not in the last line.
+LINES = {
+    "[sched]\nx = 1": 1,
+    "[prices.m]\nprompt = 1": 1,
+    "[prices.m]\nprompt = -1\ncompletion = 1": 2,
+    "[prices.m]\nprompt = inf\ncompletion = 1": 2,
+    '[prices."a.b"]\nout = 1\nprompt = 1\ncompletion = 1': 2,
+    '# one\n[engine] # two\n\nmodel = """a\nb"""\nengines = 0\n[server]\nport = 1\n': 6,
+    "[scheduling]\ndisable = [\n  1,\n]\ntpot_ms = 3": 4,
+    "scheduling.tpot_ms = 0\nserver.port = 1": 1,
+}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ServeOptions(),
+        ServeOptions(model='a "b"\\c\t\x7fé😀', port=0, kv_tokens=1, tpot=0.0125, kernels="torch", prefix_cache=False),
+        ServeOptions(disable=frozenset({"retention", "batch-cap"}), prices={"a.b c": Price(1, 0.5, 2e-7)}),
+    ],
+)
+def test_what_is_printed_says_the_same_when_it_is_read(tmp_path, options):
+    printed = as_toml(options)
+    assert merge(read(tmp_path, printed), {}, set(), set()) == options
+    fields = {
+        key for section in ("server", "engine", "scheduling") for key in type(getattr(Config(), section)).model_fields
+    }
+    assert all(f"\n{key} = " in printed or f"\n# {key}: " in printed for key in fields)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ('# one\n[engine] # two\n\nmodel = """a\nb"""\nengines = 0\n[server]\nport = 1\n', "[engine] engines: Input"),
+        ("[scheduling]\ndisable = [\n  1,\n]\ntpot_ms = 3", "[scheduling] disable.0: Input should be a valid string"),
+        ("scheduling.tpot_ms = 0\nserver.port = 1", "[scheduling] tpot_ms: Input should be greater than 0"),
+        ('[engine]\nkernels = "cuda"', "[engine] kernels: Input should be 'auto', 'torch' or 'triton'"),
         ("[server]\nprot = 1", "[server] has no key 'prot'; it may have: host, port"),
         ("[engine]\nmodels = 1", "[engine] has no key 'models'; it may have: model, engines, deterministic, kv_tokens"),
         ("[sched]\nx = 1", "no section or key 'sched'; there is: server, engine, scheduling, prices"),
@@ -97,7 +131,9 @@ def test_a_fault_is_one_line_that_names_its_place(tmp_path, text, message):
     with pytest.raises(ConfigError) as caught:
         read(tmp_path, text)
     said = str(caught.value)
-    assert said.startswith(f"{tmp_path / 'parrot.toml'}: {message}")
+    place, _, what = said.removeprefix(f"{tmp_path / 'parrot.toml'}:").partition(" ")
+    assert what.startswith(message)
+    assert place == ("" if message.startswith("not ") else f"{LINES.get(text, text.count(chr(10)) + 1)}:")
     assert "\n" not in said
 
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,24 @@ def test_a_configuration_file_and_flags_that_win_over_it(tmp_path):
         program = {"calls": [{"id": "a", "output": "x", "request": ASK}], "parrot": {"quota": {"cost": 1}}}
         usage = httpx.post(f"{server.url}/runs", json=program).json()["usage"]
         assert usage["cost"] == pytest.approx((usage["prompt_tokens"] * 2 + usage["completion_tokens"] * 10) / 1e6)
+
+
+def test_the_environment_is_stronger_than_a_file_and_weaker_than_a_flag(tmp_path):
+    file = tmp_path / "parrot.toml"
+    file.write_text('[server]\nhost = "127.0.0.2"\nport = 1\n[engine]\nengines = 5\n')
+    environment = os.environ | {
+        "PARROT_SERVE_CONFIG": str(file), "PARROT_SERVE_ENGINES": "3", "PARROT_SERVE_PORT": "2",
+        "PARROT_SERVE_DISABLE": "retention batch-cap",
+    }  # fmt: skip
+    ended = subprocess.run(
+        [sys.executable, "-m", "semantic_parrot.server.cli", "serve", "--print-config", "--port", "3"],
+        env=environment, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")
+    printed = tomllib.loads(ended.stdout)
+    assert printed["server"] == {"host": "127.0.0.2", "port": 3}
+    assert printed["engine"]["engines"] == 3
+    assert printed["scheduling"]["disable"] == ["batch-cap", "retention"]
 
 
 def test_what_an_engine_cannot_do_is_said_at_start_up():
