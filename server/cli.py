@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from semantic_parrot.core.config import Config
 
 Kernels = Literal["auto", "torch", "triton"]
 
@@ -60,15 +63,9 @@ def serve(
     ] = False,
 ) -> None:
     """Serve a model: programs on /v1/runs, OpenAI's routes beside it."""
-    from semantic_parrot.core.config import Config, ConfigError, read_config
     from semantic_parrot.server.options import as_toml, merge
     from semantic_parrot.server.serve import serve as run
 
-    try:
-        file = Config() if config is None else read_config(config)
-    except ConfigError as error:
-        typer.echo(f"parrot: {error}", err=True)
-        raise typer.Exit(2) from None
     flags = {
         "model": model,
         "host": host,
@@ -87,11 +84,28 @@ def serve(
     on, off = set(enable or ()), set(disable or ())
     if single_flight is not None:
         (on if single_flight else off).add("single-flight")
-    options = merge(file, flags, on, off)
+    options = merge(_read(config), flags, on, off)
     if print_config:
         typer.echo(as_toml(options), nl=False)
         raise typer.Exit
     raise typer.Exit(run(options))
+
+
+@app.command()
+def doctor(
+    config: Annotated[Path | None, typer.Option(help="The file that the server is to read.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model directory; the built-in demo model if left out.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="8765.")] = None,
+    host: Annotated[str | None, typer.Option(help="127.0.0.1.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Look at the packages, the machine, the model and the address, and say what to do about what is missing."""
+    from semantic_parrot.server.doctor.command import doctor as run
+    from semantic_parrot.server.options import merge
+
+    raise typer.Exit(
+        run(merge(_read(config), {"model": model, "port": port, "host": host}, set(), set()), as_json=json)
+    )
 
 
 @app.command()
@@ -174,6 +188,17 @@ def simulate(
         typer.echo(f"parrot: {error}", err=True)
         raise typer.Exit(2) from None
     typer.echo(as_text(found, machine=json))
+
+
+def _read(config: Path | None) -> Config:
+    """The configuration file, if there is one; its first mistake ends the command."""
+    from semantic_parrot.core.config import Config, ConfigError, read_config
+
+    try:
+        return Config() if config is None else read_config(config)
+    except ConfigError as error:
+        typer.echo(f"parrot: {error}", err=True)
+        raise typer.Exit(2) from None
 
 
 def main() -> None:
