@@ -62,9 +62,10 @@ class NativeEngine:
     `names`: what requests may call the model. `deterministic`: logits that do not depend on what else is in the
     batch. `threads`: of the child's torch (default: see `threads.py`). `kv_tokens`: size of the KV cache (default:
     by free memory). `kv_offload_tokens`: evicted KV that a temporary file keeps, to be copied back (default: as much
-    as the cache holds, if the disk has plenty of room; 0: none). `max_batch`: sequences that decode together; also the
-    window. `chunk`: tokens a step. `dtype`: "auto" or a torch dtype's name. `device`: "auto", "cpu", "cuda". `kernels`:
-    "torch", "triton" (on a CPU interpreted, for tests: slow), "auto": Triton on a GPU, torch on a CPU.
+    as the cache holds, if the disk has plenty of room; 0: none), on a GPU pinned memory (default: none). `max_batch`:
+    sequences that decode together; also the window. `chunk`: tokens a step. `dtype`: "auto" or a torch dtype's name.
+    `device`: "auto", "cpu", "cuda". `kernels`: "torch", "triton" (on a CPU interpreted, for tests: slow), "auto":
+    Triton on a GPU, torch on a CPU. `overlap`: launch a step before the last one's tokens are read (default: on a GPU).
 
     Owned by the event loop. A crash of the process ends what is in flight with EngineFailed; the handle is unhealthy,
     and refuses with EngineFailed, until a new process has loaded the model.
@@ -86,6 +87,7 @@ class NativeEngine:
         dtype: str = "auto",
         device: str = "auto",
         kernels: str = "auto",
+        overlap: bool | None = None,
     ) -> None:
         self.name = name
         self.abilities: frozenset[Ability] = frozenset(
@@ -104,6 +106,7 @@ class NativeEngine:
             dtype=dtype,
             device=device,
             kernels=kernels,
+            overlap=overlap,
         )
         self._names = tuple(names)
         self._model: ModelInfo | None = None

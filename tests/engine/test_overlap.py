@@ -139,8 +139,8 @@ def test_steps_of_decode_follow_until_the_clock_is_looked_at():
 
 def test_a_request_that_comes_is_planned_at_once_and_one_that_does_not_fit_changes_nothing():
     m = Machine(40, follow=True, max_batch=2)
-    m.submit([1] * 5, 30)
-    m.step(3)
+    m.submit([1] * 5, 80)
+    m.step(FOLLOWING + 5)  # so that a step of nothing but decode has been planned
     comes = m.submit([2] * 5, 30)
     m.step(2)  # of which the first was under way
     assert comes in m.planner.running
@@ -152,6 +152,16 @@ def test_a_request_that_comes_is_planned_at_once_and_one_that_does_not_fit_chang
     assert m.followed == followed + 9
     m.drain()
     assert m.ended[waits.id] == answer([3] * 5, 30)
+
+
+def test_who_decodes_does_not_hold_up_a_prefill():
+    m = Machine(40, follow=True, chunk=16)
+    first = m.submit([1] * 5, 80)
+    m.step(3)
+    second = m.submit([2] * 75, 5)
+    m.step(1 + 5)  # one step was under way; then 15 rows beside the one that decodes
+    assert len(second.tokens) == 76
+    assert len(first.tokens) == 5 + 9
 
 
 def test_what_a_row_for_nothing_wrote_is_cleared_before_the_next_one_reads_there():

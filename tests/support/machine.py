@@ -78,7 +78,7 @@ class Machine:
         self.kv: dict[int, dict[int, int]] = {}
         self.now, self.dt = 1000.0, dt
         self.rows = self.followed = 0
-        self.follow = follow
+        self.follow, self.long_after = follow, long_after
         self.next: Launched | None = None
         self.ends: dict[int, int] = {}
         self.batches: list[Batch] = []
@@ -162,6 +162,7 @@ class Machine:
 
     def _compute(self, s: Sequence, rows: int, long: bool) -> None:
         assert rows > 0
+        assert long == (self.long_after is not None and max(len(s.tokens), s.computed + rows) > self.long_after)
         state = hash(long)
         tokens = s.tokens if s.computed + rows <= len(s.tokens) else [*s.tokens, hash(tuple(s.tokens)) % WORDS]
         for position in range(s.computed + rows):
