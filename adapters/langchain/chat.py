@@ -158,6 +158,7 @@ class ChatParrot(Fast, Served, ChatOpenAI, LowerableModel):
 
     @contextmanager
     def _together(self, inputs: Any, config: Any, kwargs: Kwargs) -> Iterator[None]:
+        instrument.catch_up()
         configs = config if isinstance(config, list) else [config] * len(inputs)
         bound = {name: value for name, value in kwargs.items() if name not in _OF_THE_RUN}
         visit = enter_calls(self, inputs, configs, bound)

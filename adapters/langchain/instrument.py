@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from langchain_core.runnables import RunnableBranch, RunnableWithFallbacks
@@ -16,6 +16,7 @@ from langchain_core.runnables.base import RunnableEachBase, RunnableParallel, Ru
 from langchain_core.runnables.passthrough import RunnableAssign
 from langchain_core.runnables.retry import RunnableRetry
 
+from semantic_parrot.adapters.langchain.classic_hooks import DOCUMENT_HOOKS
 from semantic_parrot.adapters.langchain.planner import PLANNER, Visit, contains_model, enter
 
 Method = Callable[..., Any]
@@ -181,7 +182,16 @@ _HOOKS: tuple[tuple[type, tuple[str, ...]], ...] = (
     (RunnableWithFallbacks, _WHOLE),
 )
 
-_GRAPH = "langgraph._internal._runnable"
+
+def _graph_hooks() -> dict[str, Callable[[Method], Method]]:
+    return {name: _WRAPPERS[name] for name in ("invoke", "ainvoke", "stream", "astream")}
+
+
+#: Of what nobody must import for our sake, by module and class: the wrappers of its methods.
+_LATE: dict[tuple[str, str], dict[str, Callable[[Method], Method]]] = {
+    ("langgraph._internal._runnable", "RunnableSeq"): _graph_hooks(),
+    **DOCUMENT_HOOKS,
+}
 
 # What is replaced: (class, method) -> (wrapper, original, whether the class itself defined it). Class methods are
 # process-wide, and so is this.
@@ -193,23 +203,24 @@ def install() -> None:
     PLANNER.installed = True
     if not _INSTALLED:
         for cls, names in _HOOKS:
-            _hook(cls, names)
+            _hook(cls, {name: _WRAPPERS[name] for name in names})
     catch_up()
 
 
 def catch_up() -> None:
-    """Put hooks into what has been imported since: LangGraph's sequences, which nobody must import for our sake."""
-    module = sys.modules.get(_GRAPH)
-    if module is not None and PLANNER.installed:
-        cls = getattr(module, "RunnableSeq", None)
-        if cls is not None and (cls, "invoke") not in _INSTALLED:
-            _hook(cls, ("invoke", "ainvoke", "stream", "astream"))
+    """Put hooks into what has been imported since."""
+    for (name, kind), wrappers in _LATE.items():
+        module = sys.modules.get(name)
+        if module is not None and PLANNER.installed:
+            cls = getattr(module, kind, None)
+            if cls is not None and (cls, next(iter(wrappers))) not in _INSTALLED:
+                _hook(cls, wrappers)
 
 
-def _hook(cls: type, names: Sequence[str]) -> None:
-    for name in names:
+def _hook(cls: type, wrappers: Mapping[str, Callable[[Method], Method]]) -> None:
+    for name, wrap in wrappers.items():
         original = getattr(cls, name)
-        wrapper = functools.update_wrapper(_WRAPPERS[name](original), original)
+        wrapper = functools.update_wrapper(wrap(original), original)
         _INSTALLED[cls, name] = (wrapper, original, name in cls.__dict__)
         setattr(cls, name, wrapper)
 

@@ -124,6 +124,14 @@ class Lowering:
             raise Cut(f"{type(runnable).__name__} is not lowered")
         return rule(self, runnable, value, kwargs)
 
+    def at(self, place: tuple[object, object], runnable: Runnable[Any, Any], value: Value, kwargs: Kwargs) -> Value:
+        """`lower`, for a runnable that code stands around which is no runnable: `place` names where."""
+        outer, self._place = self._place, place
+        try:
+            return self.lower(runnable, value, kwargs)
+        finally:
+            self._place = outer
+
     def _call(self, model: LowerableModel, value: Value, kwargs: Kwargs) -> Value:
         match value:
             case Prompt(messages):

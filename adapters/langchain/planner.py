@@ -216,7 +216,7 @@ def enter(
     """
     if not contains_model(runnable) or not enabled():
         return None
-    scope = _running()
+    scope = running()
     parent = FRAME.get() if scope is not None else None
     if parent is not None and parent.runnable is runnable:  # `batch` that calls `invoke`
         return None
@@ -243,7 +243,7 @@ def enter_calls(
     limit = (configs[0] or {}).get("max_concurrency")
     if limit is not None and limit < len(inputs):
         return None
-    scope = _running()
+    scope = running()
     owned = scope is None
     frame = None if owned else FRAME.get()
     scope = scope or PLANNER.new_scope(streaming=False, stated=stated_in(metadata_of(configs[0])), inputs=len(inputs))
@@ -265,7 +265,7 @@ def hints_for(config: Mapping[str, Any] | None) -> Hints:
     return stated_in(metadata_of(config)) if scope is None or scope.stated is NO_HINTS else scope.stated
 
 
-def _running() -> Scope | None:
+def running() -> Scope | None:
     """The scope of the running code, unless its outermost call has returned before this task did."""
     scope = SCOPE.get()
     return None if scope is None or scope.closed else scope
