@@ -14,8 +14,9 @@ import numpy as np
 #: Tokens to the end of an answer, that which ends it included.
 Way = tuple[int, ...]
 
-#: What comes first where JSON is open, outside its strings: each byte before those that make the way longer.
-_ORDER = b'}]":0123456789nft-,[{'
+#: What comes first where JSON is open, outside its strings: each byte before those that make the way longer. A comma
+#: ends a number, which would else go on for as long as there is room.
+_ORDER = b'}]":,0123456789nft-[{'
 #: More bytes than this are allowed within a string only.
 _MOST_OUTSIDE = 32
 _REST, _BACKSLASH, _FORBIDDEN = 100, 101, 255

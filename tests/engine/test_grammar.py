@@ -231,3 +231,22 @@ def test_cancel_while_it_compiles(b, constrained):
     b.drain()
     assert bad not in b.done
     assert bad not in b.failed
+
+
+def test_a_number_may_have_any_digits_where_more_follows():
+    """Without a way to the end from behind its first digit, that was replaced by 0, however much room was left."""
+    from tiny_models import make_tokenizer
+
+    tokenizer = make_tokenizer()
+    numbers = {key: {"type": "integer"} for key in ("a", "b")}
+    schema = {"type": "object", "properties": numbers, "required": ["a", "b"], "additionalProperties": False}
+    eos = tokenizer.eos_token_id
+    grammars = grammar.Grammars(lambda: grammar.grammar_tokenizer(tokenizer, len(tokenizer), eos))
+    asked = schema_grammar(schema, "test")
+    answer = grammars.constraint(grammars.compile(asked).result(), asked, frozenset({eos}), ignore_eos=False)
+    tokens = tokenizer('{"a": 76, "b": 5}', add_special_tokens=False).input_ids
+    for left, token in zip(range(60, 0, -1), tokens, strict=False):
+        answer.mask()
+        assert answer.closing(token, left) == token, tokenizer.decode([token])
+        answer.advance(token)
+        answer.prepare()
