@@ -14,12 +14,17 @@ PAD: Final = "<|endoftext|>"
 START: Final = "<|im_start|>"
 END: Final = "<|im_end|>"
 
-# A message's content is a string, or OpenAI-style parts of which the text ones count.
+# A message's content is a string, or OpenAI-style parts of which the text ones count. Tools are in Hermes' format, so
+# that apps with tools run; the model was not trained for them.
 CHAT_TEMPLATE: Final = (
+    "{% if tools %}{{ '<|im_start|>system\\n' }}{% for tool in tools %}{{ tool | tojson + '\\n' }}{% endfor %}"
+    "{{ 'Call with <tool_call><|im_end|>\\n' }}{% endif %}"
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' }}"
     "{% if message['content'] is string %}{{ message['content'] }}"
     "{% else %}{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}"
-    "{% endif %}{{ '<|im_end|>\\n' }}{% endfor %}"
+    "{% endif %}{% for call in message['tool_calls'] or [] %}{{ '<tool_call>\\n' + ({'name': call['function']['name'], "
+    "'arguments': call['function']['arguments']} | tojson) + '\\n</tool_call>' }}{% endfor %}"
+    "{{ '<|im_end|>\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 
