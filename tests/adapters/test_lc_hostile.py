@@ -1,17 +1,25 @@
-"""Whatever a server says about its runs, the app gets what eager calls would have given it."""
+"""Whatever a server says about its runs, the app gets what eager calls would have given it.
+
+PARROT_HOSTILE_ROUNDS sets how often all of it is done, each time by other chances.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 
 import pytest
 from hostile import HostileServer
+from lc_more_shapes import CORRECT
 from lc_recorder import WAYS, Recorder, run
-from lc_shapes import CORRECT, FORMATTED, PROMISED
+from lc_shapes import FORMATTED, PROMISED
 
 from semantic_parrot.adapters.langchain import ChatParrot, disabled
 
 SHAPES = [shape for shape in PROMISED + FORMATTED + CORRECT if shape.trips[0] > 1]
+
+
+ROUNDS = range(int(os.environ.get("PARROT_HOSTILE_ROUNDS", "1")))
 
 
 def chosen(way, every):
@@ -31,19 +39,21 @@ def compare(shape, way, server):
     assert lowered.tree() == eager.tree()
 
 
+@pytest.mark.parametrize("round", ROUNDS)
 @pytest.mark.parametrize("way", WAYS)
-def test_a_server_that_aborts_and_lies(way):
-    with HostileServer(seed=len(way)) as server:
+def test_a_server_that_aborts_and_lies(way, round):
+    with HostileServer(seed=len(way) + 100 * round) as server:
         for shape in chosen(way, 2):
             compare(shape, way, server)
     assert server.faults["abort"] > 10
     assert server.faults["garbage"] > 10
 
 
+@pytest.mark.parametrize("round", ROUNDS)
 @pytest.mark.parametrize("way", WAYS)
-def test_a_server_that_also_hangs_up(way, caplog):
+def test_a_server_that_also_hangs_up(way, round, caplog):
     caplog.set_level(logging.CRITICAL)
-    with HostileServer(seed=len(way), hang_up=0.3) as server:
+    with HostileServer(seed=len(way) + 100 * round, hang_up=0.3) as server:
         for shape in chosen(way, 7):
             compare(shape, way, server)
     assert server.faults["hang up"] > 5

@@ -39,10 +39,23 @@ def build(nodes):
     return builder.compile()
 
 
+async def _astream(app, config):
+    return [update async for update in app.astream({"x": "1"}, config, stream_mode="updates")]
+
+
+async def _events(app, config):
+    events = [event async for event in app.astream_events({"x": "1"}, config, version="v2")]
+    ended = [(event["name"], event["data"].get("output")) for event in events if event["event"] == "on_chain_end"]
+    return ended[-1]
+
+
 WAYS = {
     "invoke": lambda app, config: app.invoke({"x": "1"}, config),
     "ainvoke": lambda app, config: asyncio.run(app.ainvoke({"x": "1"}, config)),
     "batch": lambda app, config: app.batch([{"x": "1"}, {"x": "2"}], config),
+    "abatch": lambda app, config: asyncio.run(app.abatch([{"x": "1"}, {"x": "2"}], config)),
+    "astream": lambda app, config: asyncio.run(_astream(app, config)),
+    "astream-events": lambda app, config: asyncio.run(_events(app, config)),
     "stream": lambda app, config: list(app.stream({"x": "1"}, config, stream_mode="updates")),
 }
 

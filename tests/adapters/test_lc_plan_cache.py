@@ -13,7 +13,8 @@ from langchain_core.messages import HumanMessage
 from langchain_core.output_parsers import JsonOutputParser
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder, PromptTemplate
 from langchain_core.runnables import RunnableLambda, RunnableParallel, RunnablePassthrough
-from lc_shapes import CORRECT, FORMATTED, PROMISED, P, S, step
+from lc_more_shapes import CORRECT
+from lc_shapes import FORMATTED, PROMISED, P, S, step
 from lc_trees import Trees
 
 from semantic_parrot.adapters.langchain import ChatParrot

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
+from lc_more_shapes import CORRECT
 from lc_recorder import WAYS, Recorder, run
-from lc_shapes import CORRECT, FORMATTED, PROMISED, Shape
+from lc_shapes import FORMATTED, PROMISED, Shape
 
 from semantic_parrot.adapters.langchain import ChatParrot, disabled, explain
 

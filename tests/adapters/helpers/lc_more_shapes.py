@@ -1,0 +1,245 @@
+"""App shapes beyond the promised ones, which must stay correct; their round trips are as they are."""
+
+from __future__ import annotations
+
+from operator import itemgetter
+
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.output_parsers import (
+    CommaSeparatedListOutputParser,
+    JsonOutputParser,
+    NumberedListOutputParser,
+    PydanticOutputParser,
+)
+from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder, PromptTemplate
+from langchain_core.runnables import (
+    RunnableBranch,
+    RunnableLambda,
+    RunnableParallel,
+    RunnablePassthrough,
+    RunnableSequence,
+)
+from lc_shapes import P, Pair, S, Shape, pair, remembered, retrieve, shout, step
+
+CORRECT = (
+    Shape("single", lambda m: step("A {x}", m), {"x": "1"}, (1, 1)),
+    Shape(
+        "bound", lambda m: P("A {x}") | m.bind(stop=["q"]) | S() | P("B {y}") | m.bind(max_tokens=2), {"x": "1"}, (2, 1)
+    ),
+    Shape(
+        "wiring",
+        lambda m: (
+            {"s": step("sum {doc}", m), "q": itemgetter("q")}
+            | RunnablePassthrough.assign(a=step("ans {q} from {s}", m))
+            | step("crit {q} {a}", m)
+        ),
+        {"doc": "dd", "q": "?"},
+        (3, 1),
+    ),
+    Shape(
+        "pick",
+        lambda m: RunnablePassthrough.assign(s=step("S {x}", m)).pick("s") | step("T {y}", m),
+        {"x": "1"},
+        (2, 1),
+    ),
+    Shape(
+        "nested",
+        lambda m: RunnableSequence(
+            RunnableSequence(
+                step("A {x}", m).with_config(run_name="inner", tags=["t1"]), P("B {y}"), m, S()
+            ).with_config(metadata={"k": 1}),
+            step("C {y}", m),
+        ),
+        {"x": "1"},
+        (3, 1),
+    ),
+    Shape("twins", lambda m: {"a": step("A {x}", m), "b": step("A {x}", m)} | step("J {a} {b}", m), {"x": "1"}, (3, 1)),
+    Shape(
+        "messages",
+        lambda m: (
+            ChatPromptTemplate.from_messages(
+                [("system", "in {lang}"), MessagesPlaceholder("h"), ("human", "{q}")]
+            ).partial(lang="en")
+            | m
+            | S()
+            | step("T {y}", m)
+        ),
+        {"h": [HumanMessage("hi"), AIMessage("yo")], "q": "?"},
+        (2, 1),
+    ),
+    Shape(
+        "message-lambda",
+        lambda m: P("A {x}") | m | (lambda message: {"y": f"<{message.content}>"}) | step("B {y}", m),
+        {"x": "1"},
+        (2, 1),
+    ),
+    Shape(
+        "string-prompt",
+        lambda m: PromptTemplate.from_template("A {x}") | m | S() | PromptTemplate.from_template("B {y}") | m,
+        {"x": "1"},
+        (2, 1),
+    ),
+    Shape(
+        "format-spec",
+        lambda m: step("A {x:>5}", m) | step("B {y:>50}", m) | step("C {y!r}", m),
+        {"x": "1"},
+        (3, 3),
+    ),
+    Shape(
+        "jinja2",
+        lambda m: step("A {x}", m) | ChatPromptTemplate.from_template("B {{ y }}", template_format="jinja2") | m,
+        {"x": "1"},
+        (2, 2),
+    ),
+    Shape(
+        "mustache-verbatim",
+        lambda m: (
+            step("[html] {x}", m)
+            | (lambda y: {"y": "<" + y + ">", "z": "<z>"})
+            | ChatPromptTemplate.from_template("B {{{y}}} {{z}}", template_format="mustache")
+            | m
+        ),
+        {"x": "1"},
+        (2, 1),
+    ),
+    Shape("json-one", lambda m: P("[json a b] {x}") | m | JsonOutputParser() | step("{a}", m), {"x": "1"}, (2, 1)),
+    Shape(
+        "json-list", lambda m: P("[jsons a] {x}") | m | JsonOutputParser() | step("{a}", m), {"x": "1"}, (2, 1), (2, 2)
+    ),
+    Shape(
+        "json-whole",
+        lambda m: {"j": P("[json a b] {x}") | m | JsonOutputParser()} | step("use {j}", m),
+        {"x": "1"},
+        (2, 1),
+        streamed=(2, 2),
+    ),
+    Shape(
+        "json-item",
+        lambda m: (
+            P("[json a b] {x}")
+            | m
+            | JsonOutputParser()
+            | {"a": itemgetter("a"), "b": lambda d: f"<{d['b']}>"}
+            | step("{b} {a}", m)
+        ),
+        {"x": "1"},
+        (2, 1),
+    ),
+    Shape(
+        "json-map",
+        lambda m: (
+            P("[jsons a a] {x}")
+            | m
+            | JsonOutputParser()
+            | (P("E {a}") | m).map()
+            | (lambda ms: {"y": "; ".join(f"- {m.content}" for m in ms)})
+            | step("R {y}", m)
+        ),
+        {"x": "1"},
+        (4, 1),
+        streams=False,
+    ),
+    Shape(
+        "list",
+        lambda m: {"l": P("[list] {x}") | m | CommaSeparatedListOutputParser()} | step("use {l}", m),
+        {"x": "1"},
+        (2, 1),
+    ),
+    Shape(
+        "numbers",
+        lambda m: (
+            P("[numbers] {x}") | m | NumberedListOutputParser() | step("E {i}", m).map() | (lambda xs: xs[-1]) | m
+        ),
+        {"x": "1"},
+        (5, 1),
+    ),
+    Shape(
+        "opaque-map",
+        lambda m: (
+            P("[list] {x}")
+            | m
+            | CommaSeparatedListOutputParser()
+            | (step("E {i}", m) | shout | step("E2 {y}", m)).map()
+            | (lambda xs: {"y": "\n".join(xs)})
+            | step("R {y}", m)
+        ),
+        {"x": "1"},
+        (8, 3),
+    ),
+    Shape(
+        "pydantic",
+        lambda m: (
+            P("[json a b] {x}")
+            | m
+            | PydanticOutputParser(pydantic_object=Pair)
+            | pair
+            | step("use {a}", m)
+            | step("C {y}", m)
+        ),
+        {"x": "1"},
+        (3, 2),
+    ),
+    Shape(
+        "pulled",
+        lambda m: (
+            (RunnableLambda(retrieve) | step("A {y}", m)).with_retry()
+            | step("B {y}", m).with_config(tags=["t"])
+            | step("C {y}", m).with_config(tags=["t"])
+        ),
+        {"q": "z"},
+        (3, 1),
+    ),
+    Shape("history", remembered, {"q": "?"}, (2, 1)),
+    Shape(
+        "classify",
+        lambda m: (
+            {"k": step("classify {x}", m), "x": itemgetter("x")}
+            | RunnableBranch((lambda d: "w" in d["k"], step("A {x}", m) | step("A2 {y}", m)), step("Z {x}", m))
+        ),
+        {"x": "1"},
+        (3, 2),
+    ),
+    Shape(
+        "branch",
+        lambda m: (
+            RunnableBranch((lambda d: len(d["x"]) > 0, step("A {x}", m) | step("A2 {y}", m)), step("Z {x}", m))
+            | step("B {y}", m)
+        ),
+        {"x": "1"},
+        (3, 1),
+    ),
+    Shape(
+        "inner-chain",
+        lambda m: (lambda c: RunnableLambda(lambda d: c.invoke(d) + "!") | step("B {y}", m))(
+            step("A {x}", m) | step("A2 {y}", m)
+        ),
+        {"x": "1"},
+        (3, 2),
+    ),
+    Shape(
+        "returned-chain",
+        lambda m: (lambda c: RunnableLambda(lambda d: c) | step("B {y}", m))(step("A {x}", m) | step("A2 {y}", m)),
+        {"x": "1"},
+        (3, 2),
+    ),
+    Shape(
+        "partial-opaque",
+        lambda m: (
+            {"a": step("A {x}", m) | step("A2 {y}", m), "b": lambda d: retrieve({"q": d["x"]})} | step("J {a} {b}", m)
+        ),
+        {"x": "1"},
+        (3, 2),
+    ),
+    Shape(
+        "parallel-root",
+        lambda m: RunnableParallel(a=step("A {x}", m), b=step("B {x}", m), c=step("C {x}", m) | step("D {y}", m)),
+        {"x": "1"},
+        (4, 1),
+    ),
+    Shape(  # the steps of the same model stand at the same place in both sequences: in a stream, the later one reads
+        "same-place",
+        lambda m: step("A {x}", m) | shout | step("B {y}", m).with_retry() | step("C {y}", m),
+        {"x": "1"},
+        (3, 2),
+    ),
+)
