@@ -22,6 +22,7 @@ from semantic_parrot.adapters.endpoint import Endpoint
 from semantic_parrot.adapters.marks import Ref
 from semantic_parrot.adapters.plan import Plan
 from semantic_parrot.adapters.semantic_kernel.connection import connect, model_of, refuse_both
+from semantic_parrot.adapters.semantic_kernel.fast import Fast
 from semantic_parrot.adapters.semantic_kernel.filters import attach
 from semantic_parrot.adapters.semantic_kernel.lower import LowerableService
 from semantic_parrot.adapters.semantic_kernel.settings import ParrotChatPromptExecutionSettings
@@ -46,7 +47,7 @@ _whole: Any = OpenAIChatCompletionBase._inner_get_chat_message_contents
 _streamed: Any = OpenAIChatCompletionBase._inner_get_streaming_chat_message_contents
 
 
-class ParrotChatCompletion(OpenAIChatCompletion, LowerableService):
+class ParrotChatCompletion(Fast, LowerableService):
     """`OpenAIChatCompletion` for a Parrot server.
 
     `base_url`: the server, else PARROT_BASE_URL, else http://127.0.0.1:8765/v1; "embedded" starts a server for the
@@ -92,6 +93,9 @@ class ParrotChatCompletion(OpenAIChatCompletion, LowerableService):
         if attach_to is not None:
             attach(attach_to)
 
+    def fast_endpoint(self) -> Endpoint | None:
+        return self._endpoint
+
     # What the lowering asks of a service.
 
     @property
@@ -108,15 +112,11 @@ class ParrotChatCompletion(OpenAIChatCompletion, LowerableService):
         return None if settings.function_choice_behavior is None else "its model may call functions"
 
     def parrot_request(self, settings: Any, messages: list[dict[str, Any]], plan: Plan) -> dict[str, Any]:
-        # As the stock service builds it, and as the OpenAI client sends it.
-        body = settings.prepare_settings_dict()
-        self._handle_structured_output(settings, body)
-        if settings.tools is None:
-            body.pop("parallel_tool_calls", None)
-        body |= {"model": settings.ai_model_id or self.ai_model_id, "messages": messages}
-        body |= body.pop("extra_body", None) or {}
+        body = self.request_body(settings)
+        body["model"] = settings.ai_model_id or self.ai_model_id
+        body.pop("messages", None)
         try:
-            body = json.loads(json.dumps({key: value for key, value in body.items() if key not in IGNORED}))
+            request: dict[str, Any] = json.loads(json.dumps({k: v for k, v in body.items() if k not in IGNORED}))
         except (TypeError, ValueError):
             raise Cut("a setting is no JSON") from None
 
@@ -125,7 +125,7 @@ class ParrotChatCompletion(OpenAIChatCompletion, LowerableService):
                 raise Cut("its prompt needs an answer of another server")
             return plan.name(ref)
 
-        request: dict[str, Any] = plan.marks.templates(body, name)
+        request["messages"] = plan.marks.templates(messages, name)
         return request
 
     @classmethod

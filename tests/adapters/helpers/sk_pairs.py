@@ -56,7 +56,7 @@ def seen(value: Any) -> Any:
     return _plain(str(value))
 
 
-#: `id` is that of a response or a tool call; what it is elsewhere, its owner's other fields tell too. `parrot`: times.
+#: `parrot`: the seconds that an answer took. `id` is that of a response or a tool call.
 _VARYING = ("id", "created", "execution_settings", "parrot")
 
 
