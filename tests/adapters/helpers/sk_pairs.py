@@ -56,8 +56,8 @@ def seen(value: Any) -> Any:
     return _plain(str(value))
 
 
-#: `parrot`: the seconds that an answer took. `id` is that of a response or a tool call.
-_VARYING = ("id", "created", "execution_settings", "parrot")
+#: `parrot`: the seconds that an answer took. `id` is that of a response or a tool call, the others of an agent's thread.
+_VARYING = ("id", "created", "execution_settings", "parrot", "agent_id", "thread_id")
 
 
 def _plain(text: str) -> str:
