@@ -56,7 +56,7 @@ def seen(value: Any) -> Any:
     return _plain(str(value))
 
 
-#: `parrot`: the seconds that an answer took. `id` is that of a response or a tool call, the others of an agent's thread.
+#: `parrot`: the seconds that an answer took. `id` is that of a response or tool call; the last two are of agents.
 _VARYING = ("id", "created", "execution_settings", "parrot", "agent_id", "thread_id")
 
 
