@@ -3,9 +3,10 @@
     python benchmarks/dispatch.py [--repeats 15] [--write] [--table FILE] [--json FILE]
 
 One layer's decode attention: rows over one prefix, 40 tokens of their own each; Triton's kernels on a GPU, torch's on a
-CPU (one thread). For each number of rows and length of prefix both ways take turns. The table is fitted to the
-geometric mean over the shapes of heads; `regret`: how much slower than the better way the table's choice is at worst,
-for each shape. What is read and written there: `kernels/worth.json`.
+CPU (one thread). For each number of rows and length of prefix both ways take turns. On a CPU there is a table for each
+number of query heads to a KV head; on a GPU one is fitted to the geometric mean over the shapes of heads. `regret`: how
+much slower than the better way the table's choice is at worst, for each shape. What is read and written there:
+`kernels/worth.json`.
 """
 
 from __future__ import annotations
@@ -95,10 +96,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     for rows in ROWS[device.type]:
         print(f"{rows:6}", *(f"{1 / common[rows, tokens][1]:6.2f}" for tokens in TOKENS[device.type]))
     kernels = "torch" if device.type == "cpu" else "triton"
-    found, now = worth.fitted(common), worth.read(kernels, device_name(device), args.table)
-    print("least tokens by rows:", dict(found.least))
+    # On a CPU the planner is told how many query heads share a KV head; on a GPU one table is for all.
+    on_cpu = device.type == "cpu"
+    found = {heads[1]: worth.fitted(one) for heads, one in took.items()} if on_cpu else {1: worth.fitted(common)}
+    for size, least in sorted(found.items()):
+        print(f"least tokens by rows{f', {size} query heads to a KV head' if on_cpu else ''}:", dict(least.least))
     for heads, one in took.items():
-        at, times = worth.regret(found, one)
+        at, times = worth.regret(found[heads[1] if on_cpu else 1], one)
+        now = worth.read(kernels, device_name(device), args.table, group=heads[1] if on_cpu else 1)
         print(f"regret at {heads}: {times:.3f}, worst at {at}; of the table as it was {worth.regret(now, one)[1]:.3f}")
     if args.write:
         worth.write(kernels, device_name(device), found, json.dumps(about()), args.table)
@@ -108,7 +113,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             for heads, one in took.items()
             for (r, t), (u, s) in one.items()
         ]
-        args.json.write_text(json.dumps({**about(), "least": dict(found.least), "rows": rows_found}, indent=1) + "\n")
+        least_found = {size: dict(one.least) for size, one in found.items()}
+        args.json.write_text(json.dumps({**about(), "least": least_found, "rows": rows_found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def paged_attention(kernels: str, device: torch.device, *, deterministic: bool) -> Planner:
-    """The planner of paged attention with `kernels`, "torch" or "triton", on a device. For "triton",
-    `triton_setup.prepare` comes first."""
+def paged_attention(kernels: str, device: torch.device, *, deterministic: bool, group: int = 1) -> Planner:
+    """The planner of paged attention with `kernels`, "torch" or "triton", on a device, for a model with `group` query
+    heads to a KV head. For "triton", `triton_setup.prepare` comes first."""
     # The references run anywhere; a device without a kernel of its own gets them.
     reference = deterministic_attention.plan if deterministic else torch_attention.plan
     table: dict[tuple[str, str, bool], Callable[[], Planner]] = {
-        ("torch", "cpu", False): lambda: partial(torch_tree.plan, worth=worth.read("torch", "cpu")),
+        ("torch", "cpu", False): lambda: partial(torch_tree.plan, worth=worth.read("torch", "cpu", group=group)),
         ("triton", device.type, False): lambda: _triton(device, reference, deterministic=False),
         ("triton", device.type, True): lambda: _triton(device, reference, deterministic=True),
     }

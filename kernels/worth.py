@@ -2,7 +2,8 @@
 
 A segment of the tree costs launches and a merge, and saves (rows - 1) × tokens reads: for few rows or a short prefix it
 is slower than reading for each row. `worth.json` holds, for each way to compute on each device, the least tokens by
-number of rows, as `benchmarks/dispatch.py --write` has measured them there.
+number of rows, as `benchmarks/dispatch.py --write` has measured them there, by query heads to a KV head where that was
+measured: of eight, seven read what the first has fetched into the processor's cache, so sharing saves less.
 """
 
 from __future__ import annotations
@@ -29,18 +30,20 @@ class Worth:
         return at > 0 and tokens >= self.least[at - 1][1]
 
 
-def read(kernels: str, device: str, table: Path = TABLE) -> Worth:
+def read(kernels: str, device: str, table: Path = TABLE, *, group: int = 1) -> Worth:
     """For `kernels` ("torch", "triton") on `device` (its name; one that was not measured is taken for the "default" of
-    these kernels)."""
+    these kernels), `group` query heads to a KV head: as measured for so many, or for the next more, or the most."""
     found: Mapping[str, Any] = json.loads(table.read_text())[kernels]
-    entry = found.get(device, found["default"])
-    return Worth(tuple(sorted((int(rows), int(tokens)) for rows, tokens in entry["least"].items())))
+    groups = found.get(device, found["default"])["least"]
+    measured = sorted(int(size) for size in groups)
+    nearest = next((size for size in measured if size >= group), measured[-1])
+    return Worth(tuple(sorted((int(rows), int(tokens)) for rows, tokens in groups[str(nearest)].items())))
 
 
-def write(kernels: str, device: str, worth: Worth, measured: str, table: Path = TABLE) -> None:
-    """Keep what was measured on `device`; `measured`: when and with what."""
+def write(kernels: str, device: str, found: Mapping[int, Worth], measured: str, table: Path = TABLE) -> None:
+    """Keep what was `found` on `device`, by query heads to a KV head; `measured`: when and with what."""
     whole = json.loads(table.read_text())
-    least = {str(rows): tokens for rows, tokens in worth.least}
+    least = {str(group): {str(rows): tokens for rows, tokens in worth.least} for group, worth in found.items()}
     whole.setdefault(kernels, {})[device] = {"measured": measured, "least": least}
     table.write_text(json.dumps(whole, indent=1) + "\n")
 

@@ -47,7 +47,8 @@ class Runner:
         self._store = store
         self._device = cache.keys[0].device
         self._decode = decode
-        self._plan = paged_attention(kernels, self._device, deterministic=deterministic)
+        group = model.config.get_text_config().num_attention_heads // cache.keys[0].shape[1]
+        self._plan = paged_attention(kernels, self._device, deterministic=deterministic, group=group)
 
     def prepare(self, batch: Batch) -> None:
         """What comes before `run`, once, however often that is tried."""

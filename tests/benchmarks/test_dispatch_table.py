@@ -38,10 +38,10 @@ def test_what_was_measured_is_what_is_chosen(table, monkeypatch, capsys):
     faster = {2: 128, 4: 64}
     monkeypatch.setattr(benchmark, "measure", lambda rows, tokens, *_: (1.0, 0.5 if tokens >= faster[rows] else 1.03))
     benchmark.main(["--write", "--table", str(table)])
-    found = worth.read("torch", device_name(CPU), table)
+    found = worth.read("torch", device_name(CPU), table, group=2)
     assert found == worth.Worth(((2, 128), (4, 64)))
     assert "regret at (2, 2, 16): 1.000" in capsys.readouterr().out
-    monkeypatch.setattr(worth, "read", lambda *_: found)
+    monkeypatch.setattr(worth, "read", lambda *_, **__: found)
     assert [chosen(rows, tokens) for rows in (2, 4) for tokens in (32, 64, 128)] == [
         False, False, True, False, True, True,
     ]  # fmt: skip

@@ -20,7 +20,10 @@ def test_torch():
     tree = paged_attention("torch", CPU, deterministic=False)
     assert isinstance(tree, partial)
     assert tree.func is torch_tree.plan
-    assert tree.keywords == {"worth": worth.read("torch", "cpu")}
+    assert tree.keywords == {"worth": worth.read("torch", "cpu", group=1)}
+    eight = paged_attention("torch", CPU, deterministic=False, group=8)
+    assert isinstance(eight, partial)
+    assert eight.keywords == {"worth": worth.read("torch", "cpu", group=8)} != tree.keywords
     assert paged_attention("torch", CPU, deterministic=True) is deterministic_attention.plan
     assert paged_attention("torch", GPU, deterministic=False) is torch_attention.plan
     assert paged_attention("torch", GPU, deterministic=True) is deterministic_attention.plan

@@ -59,8 +59,10 @@ def test_noise_at_a_long_prefix_does_not_hide_a_short_one_that_is_slower():
 def test_what_is_written_is_read_for_that_device_alone(tmp_path):
     table = tmp_path / "worth.json"
     table.write_text(worth.TABLE.read_text())
-    worth.write("triton", "A GPU", Worth(((2, 1024), (8, 64))), "today", table)
-    assert worth.read("triton", "A GPU", table) == Worth(((2, 1024), (8, 64)))
+    few, many = Worth(((2, 1024), (8, 64))), Worth(((4, 512),))
+    worth.write("triton", "A GPU", {1: few, 8: many}, "today", table)
+    found = {group: worth.read("triton", "A GPU", table, group=group) for group in (1, 2, 8, 9)}
+    assert found == {1: few, 2: many, 8: many, 9: many}  # between two the one that asks for more tokens
     assert worth.read("triton", "another", table) == worth.read("triton", "another")
     assert json.loads(table.read_text())["triton"]["A GPU"]["measured"] == "today"
 
@@ -68,17 +70,20 @@ def test_what_is_written_is_read_for_that_device_alone(tmp_path):
 @pytest.mark.parametrize("kernels", ["torch", "triton"])
 def test_the_table_that_we_ship(kernels):
     for device, entry in json.loads(worth.TABLE.read_text())[kernels].items():
-        found = worth.read(kernels, device)
-        tokens = [least for _, least in found.least]
-        assert tokens == sorted(tokens, reverse=True)
-        assert not found(1, 1 << 20)  # nobody to share with
+        groups = sorted(int(group) for group in entry["least"])
+        for group in groups:
+            found = worth.read(kernels, device, group=group)
+            tokens = [least for _, least in found.least]
+            assert tokens == sorted(tokens, reverse=True)
+            assert not found(1, 1 << 20)  # nobody to share with
+            assert found(64, 2048)
         assert entry["measured"]
     assert worth.read(kernels, "no such device") == worth.read(kernels, "default")
 
 
-def test_on_a_cpu_a_segment_saves_1536_reads_of_a_token():
-    # As measured: slower below 1,000, faster above 1,800 (benchmarks/kernels.py).
-    found = worth.read("torch", "cpu")
-    for rows in range(2, 200):
-        for tokens in range(16, 2048, 16):
-            assert found(rows, tokens) == ((rows - 1) * tokens >= 1536)
+def test_on_a_cpu_more_query_heads_to_a_kv_head_ask_for_more_tokens():
+    one, three, eight = (worth.read("torch", "cpu", group=group) for group in (1, 3, 8))
+    assert one != three != eight
+    for rows in range(2, 64):
+        for tokens in range(16, 4096, 16):
+            assert one(rows, tokens) >= three(rows, tokens) >= eight(rows, tokens)
