@@ -14,7 +14,7 @@ from semantic_parrot.adapters.book import Book
 from semantic_parrot.adapters.courier import Courier
 from semantic_parrot.adapters.endpoint import Endpoint
 from semantic_parrot.adapters.hints import NO_HINTS, Hints, defaults
-from semantic_parrot.adapters.plan import Plan, program_of
+from semantic_parrot.adapters.plan import Plan, Site, program_of
 from semantic_parrot.adapters.stats import SiteLedger, Statistics, wasted
 from semantic_parrot.adapters.tracing import trace_headers
 
@@ -46,6 +46,7 @@ class Scope:
         self._lock = threading.Lock()
         self._books: list[Book] = []
         self._covered: Counter[int] = Counter()
+        self._alone: Counter[Site] = Counter()
 
     def submit(self, plan: Plan, reserved: str | None = None) -> Answer | None:
         """Send what of `plan` is worth it. The answer that makes the variable `reserved` is the caller's, if sent."""
@@ -97,7 +98,20 @@ class Scope:
         else:
             self._statistics.add(misses=1)
 
-    # What is planned already: a call must not be submitted twice.
+    # What is planned already: a call must not be submitted twice, nor planned again to the same end.
+
+    def leave_alone(self, plan: Plan) -> None:
+        """What of `plan` was not worth a program: each of these calls is about to be made by itself."""
+        sent = {call.variable for _, calls in plan.submissions() for call in calls}
+        with self._lock:
+            self._alone.update(call.site for call in plan.calls if call.variable not in sent)
+
+    def is_alone(self, site: Site) -> bool:
+        """Whether it is known that nothing can be planned together with the call that `site` makes now."""
+        with self._lock:
+            known = self._alone[site] > 0
+            self._alone[site] -= known
+        return known
 
     def cover(self, covered: Counter[int]) -> None:
         with self._lock:

@@ -74,6 +74,7 @@ class Planner(BasePlanner):
             plan.covered[id(runnable)] -= len(inputs)  # these run now, under this plan
             scope.cover(plan.covered)
             scope.submit(plan)
+            scope.leave_alone(plan)
 
     def plan_calls(
         self,
@@ -116,9 +117,11 @@ class ModelSite:
 
     def replan(self, scope: Scope, request: Mapping[str, Any]) -> Answer | None:
         with self.planner.guarded():
-            low = self.planner.lowering(scope)
             place = standing(self.model, self.frame, self.caller)
             site = self.planner.site(*place)
+            if scope.is_alone(site):
+                return None
+            low = self.planner.lowering(scope)
             body = {key: value for key, value in request.items() if key not in IGNORED}
             variable = low.plan.add(body, self.model.parrot_endpoint, site)
             if self.model.parrot_obstacle() is None and self.planner.ledger.reason(site) is None:

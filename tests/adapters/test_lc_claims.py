@@ -12,13 +12,14 @@ from pathlib import Path
 import openai
 import pytest
 import scripted_serve
-from lc_recorder import WAYS, Recorder
+from lc_recorder import WAYS, Recorder, run
 from lc_shapes import PROMISED, P, S, step
 from live import LiveServer, LocalServer
 from scripted import ScriptedEngine, text_of
 
 from semantic_parrot.adapters.langchain import ChatParrot, disabled, stats
 from semantic_parrot.adapters.langchain.frames import FRAME
+from semantic_parrot.adapters.langchain.planner import PLANNER
 from semantic_parrot.adapters.scope import SCOPE, SITE
 from semantic_parrot.core.errors import InvalidRequest
 from semantic_parrot.core.runtime import Runtime
@@ -312,4 +313,16 @@ def test_text_that_looks_like_a_mark_is_text(server):
         eager = chain.invoke(given)
     before = server.requests()
     assert chain.invoke(given) == eager
+    assert server.requests() - before == 1
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream-events"])
+def test_what_is_planned_alone_is_not_planned_again(server, monkeypatch, way):
+    def never(*_):
+        raise AssertionError("a call that goes out by itself is planned again")
+
+    chain = step("A {x}", ChatParrot(base_url=server.url, temperature=0, max_retries=0))
+    before = server.requests()
+    monkeypatch.setattr(PLANNER, "lowering", never)
+    assert "w" in run(way, chain, {"x": "1"})
     assert server.requests() - before == 1

@@ -54,7 +54,7 @@ def test_a_server_that_aborts_and_lies(way, round):
 def test_a_server_that_also_hangs_up(way, round, caplog):
     caplog.set_level(logging.CRITICAL)
     with HostileServer(seed=len(way) + 100 * round, hang_up=0.3) as server:
-        for shape in chosen(way, 7):
+        for shape in chosen(way, 5):
             compare(shape, way, server)
     assert server.faults["hang up"] > 5
 
