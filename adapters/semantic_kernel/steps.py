@@ -8,6 +8,7 @@ from typing import Any
 from semantic_kernel.functions import FunctionResult, KernelArguments
 
 from semantic_parrot.adapters.semantic_kernel.deferred import deferred
+from semantic_parrot.adapters.semantic_kernel.orchestrations import is_orchestration, run_orchestration
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -33,9 +34,17 @@ class Plan:
         return step
 
 
-async def lower(kernel: Any, plan: Plan) -> list[FunctionResult]:
-    """Run the steps of `plan` on `kernel`, in one round trip where that can be. The result of each, in order; raises
-    what the first one that fails raises."""
+async def lower(subject: Any, plan: Any) -> Any:
+    """Run what is known beforehand, in one round trip where that can be.
+
+    Of a kernel and a Plan: the result of each step, in order; raises what the first one that fails raises. Of an
+    orchestration of agents (sequential, concurrent, group chat in turn) and its task: its result, on a runtime of its
+    own.
+    """
+    return await (run_orchestration(subject, plan) if is_orchestration(subject) else _run(subject, plan))
+
+
+async def _run(kernel: Any, plan: Plan) -> list[FunctionResult]:
     results: dict[Step, FunctionResult] = {}
     async with deferred(kernel):
         for step in plan.steps:
