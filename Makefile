@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test check lint types serve gpu peers clean
+.PHONY: setup demo test test-floor check lint types serve gpu peers clean
 
 setup: $(STAMP)
 
@@ -22,6 +22,24 @@ serve: $(STAMP)
 # A process for each core, four at most: every one of them loads torch. What ends early takes over from the others.
 test: $(STAMP)
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
+
+# LangChain's adapter on the oldest versions that it allows, in an environment of its own: langchain-openai 0.3 needs
+# langchain-core below 1 and openai below 3, which is on another HTTP library.
+FLOOR := .venv-floor
+FLOOR_PACKAGES := langchain-core==0.3.86 langchain-openai==0.3.35 openai==2.54 "langgraph<1" "langchain-tests<1" pytest \
+  pytest-asyncio pytest-randomly pytest-timeout pytest-xdist hypothesis psutil jsonschema
+# Not held to the newest: what those old versions want in other versions.
+FLOOR_FREE := langchain|langgraph|langsmith|openai|packaging|pytest|syrupy|vcrpy|websockets|semantic-kernel
+
+$(FLOOR)/.installed: pyproject.toml constraints.txt Makefile
+	@test -x $(FLOOR)/bin/python || $(PYTHON) -m venv $(FLOOR)
+	sed -E '/^($(FLOOR_FREE))[a-z-]*==/d' constraints.txt > $(FLOOR)/constraints.txt
+	$(FLOOR)/bin/python -m pip install --quiet --disable-pip-version-check -c $(FLOOR)/constraints.txt \
+	  -e ".[server,engine]" $(FLOOR_PACKAGES)
+	@touch $@
+
+test-floor: $(FLOOR)/.installed
+	$(FLOOR)/bin/python -m pytest -n logical --maxprocesses 4 --dist worksteal tests/adapters $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -54,4 +72,4 @@ peers: $(STAMP)
 	@PYTHONPATH=benchmarks $(BIN)/python -u -m peers.install $(NAMES)
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(FLOOR) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

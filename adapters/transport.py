@@ -10,7 +10,6 @@ import json
 import os
 import weakref
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, cast
@@ -229,10 +228,8 @@ class SyncClient(openai.DefaultHttpxClient):
     def __init__(self, transport: ClaimingTransport) -> None:
         super().__init__(transport=cast(Any, transport))
         self.release = transport.close  # connections, not the client: a later call opens new ones
-
-    def __del__(self) -> None:
-        with suppress(AttributeError):  # its construction failed
-            self.close()
+        # Not `__del__`: a model is a cycle, of which the sockets may be finalized first.
+        weakref.finalize(self, transport.close).atexit = False
 
 
 class AsyncClient(openai.DefaultAsyncHttpxClient):
