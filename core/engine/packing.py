@@ -75,16 +75,15 @@ class Together(nn.Module):
         super().__init__()
         self.packed = PackedLinear(*layers, plain=plain)
         self._sizes = [layer.out_features for layer in layers]
-        self._input: Tensor | None = None
-        self._outputs: tuple[Tensor, ...] = ()
+        # (input, outputs), in a list: setting a module's attributes is slow.
+        self._held: list[tuple[Tensor | None, tuple[Tensor, ...]]] = [(None, ())]
 
     def part(self, number: int, x: Tensor) -> Tensor:
-        if x is not self._input:
-            self._input, self._outputs = x, self.packed(x).split(self._sizes, -1)
-        output = self._outputs[number]
-        if number == len(self._sizes) - 1:
-            self._input, self._outputs = None, ()
-        return output
+        given, outputs = self._held[0]
+        if x is not given:
+            outputs = self.packed(x).split(self._sizes, -1)
+        self._held[0] = (None, ()) if number == len(self._sizes) - 1 else (x, outputs)
+        return outputs[number]
 
 
 class Part(nn.Module):

@@ -95,8 +95,7 @@ def test_queries_keys_and_values_are_one_product_whatever_they_are_called_with(m
         torch.testing.assert_close(model(x, other), wanted, atol=1e-6, rtol=1e-5)
     assert len(products) == 1 + 2 + 1
     # Nothing of a step is left behind.
-    assert model.q_proj.together._input is None
-    assert not model.q_proj.together._outputs
+    assert model.q_proj.together._held == [(None, ())]
 
 
 def test_a_sibling_that_is_read_elsewhere_too_stays_apart(monkeypatch):
