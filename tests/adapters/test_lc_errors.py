@@ -41,7 +41,7 @@ TROUBLE: dict[str, tuple[Callable, str, str]] = {
     "not ready": (lambda _: error(503, "no engine"), "InternalServerError", "InternalServerError"),
     "an error that is no JSON": (lambda _: (502, {}, b"<html>"), "InternalServerError", "InternalServerError"),
     "garbage": (garbage, "JSONDecodeError", "JSONDecodeError"),
-    "cut short": (cut_short, "APIConnectionError", "APIConnectionError"),
+    "cut short": (cut_short, "APIConnectionError", "APIConnectionError or RemoteProtocolError"),
     "an error for an answer": (lambda _: to_json({"error": {"message": "why"}}), "ValueError", "ValueError"),
 }
 
@@ -80,7 +80,7 @@ def test_trouble_is_raised_as_by_chat_openai(trouble, way, app):
     answer, whole, streamed = TROUBLE[trouble]
     with PlainServer(answer) as plain:
         theirs, ours = (raised(lambda llm=llm: WAYS[way](*APPS[app](llm))) for llm in models(plain.url))
-    assert (whole if way == "invoke" else streamed) in theirs[0]
+    assert set((whole if way == "invoke" else streamed).split(" or ")) & set(theirs[0])
     assert ours == theirs
 
 
@@ -157,10 +157,11 @@ def test_what_a_parrot_server_refuses(tool_server, settings, kind, status, messa
 
 
 def test_a_prompt_that_is_too_long_is_langchains_own_error(tool_server):
-    from langchain_core.exceptions import ContextOverflowError
-
+    exceptions = pytest.importorskip("langchain_core.exceptions")
+    if not hasattr(exceptions, "ContextOverflowError"):
+        pytest.skip("LangChain 0.3 has no such class")
     for cls in (ChatOpenAI, ChatParrot):
         llm = cls(base_url=tool_server.url, api_key="k", model="default", max_retries=0)
         for app, given in ((llm, "long " * 5000), (step("A {x}", llm) | P("B {y}") | llm, {"x": "long " * 5000})):
-            with pytest.raises(ContextOverflowError):
+            with pytest.raises(exceptions.ContextOverflowError):
                 app.invoke(given)

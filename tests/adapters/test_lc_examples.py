@@ -84,6 +84,8 @@ EXAMPLES = {
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example(name, demo, monkeypatch, capsys, tmp_path):
     expect, *promised = EXAMPLES[name]
+    if name == "agent":
+        pytest.importorskip("langchain.agents.middleware", reason="needs langchain 1")
     monkeypatch.setenv("PARROT_BASE_URL", demo.url)
     (tmp_path / "log.txt").write_text(world.day(seed=7, n=4))
     monkeypatch.setattr(sys, "argv", [name, str(tmp_path / "log.txt")])  # which only harbour_log takes

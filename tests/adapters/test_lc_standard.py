@@ -16,6 +16,12 @@ from langchain_tests.unit_tests import ChatModelUnitTests
 
 from semantic_parrot.adapters.langchain import ChatParrot
 
+pytestmark = [
+    # Both are of langchain-openai, eager as well: a field for the parsed object, typed None; a schema of Pydantic 1.
+    pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Received a Pydantic BaseModel V1 schema:UserWarning"),
+]
+
 NOWHERE = "http://127.0.0.1:9/v1"
 
 
@@ -38,9 +44,6 @@ class TestChatParrotUnit(ChatModelUnitTests):
         return given, {}, {"openai_api_key": "key", "openai_api_base": NOWHERE, "model_name": "tiny"}
 
 
-# Both are of langchain-openai, eager as well: a field for the parsed object, typed None; a schema of Pydantic 1.
-@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning")
-@pytest.mark.filterwarnings("ignore:Received a Pydantic BaseModel V1 schema:UserWarning")
 class TestChatParrotIntegration(ChatModelIntegrationTests):
     @pytest.fixture(autouse=True)
     def _server(self, tool_server):
