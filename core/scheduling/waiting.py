@@ -198,5 +198,6 @@ class Waiting:
         if task.group is not None and self._policy.on("task-groups"):
             keys.append(("group", task.group, *cohort))
         if self._policy.on("prefix-placement"):
-            keys.extend((prefix, *cohort) for prefix in task.prefixes)
+            # An empty value makes two equal prefixes.
+            keys.extend((prefix, *cohort) for prefix in dict.fromkeys(task.prefixes))
         return keys
