@@ -6,13 +6,14 @@ A request is claimed only if the server executed exactly it; every other one goe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import weakref
 from collections.abc import AsyncGenerator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import openai
 
@@ -171,9 +172,7 @@ class AsyncClaimingTransport(_Transport, http.AsyncBaseTransport):
 
     def __init__(self, endpoint: Endpoint) -> None:
         super().__init__(endpoint)
-        self._inner: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None, None]]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._inner: dict[asyncio.AbstractEventLoop, _Connections] = {}
 
     async def handle_async_request(self, request: Any) -> Any:
         claimed = _claim(self._endpoint, request)
@@ -202,17 +201,42 @@ class AsyncClaimingTransport(_Transport, http.AsyncBaseTransport):
         loop = asyncio.get_running_loop()
         found = self._inner.get(loop)
         if found is None:
-            inner = http.AsyncHTTPTransport(**self._connections())
+            for ended in [other for other in tuple(self._inner) if other.is_closed()]:
+                if (past := self._inner.pop(ended, None)) is not None:
+                    past.finalizer.detach()
+            transport = http.AsyncHTTPTransport(**self._connections())
             # A loop that ends closes the generators that were started on it: the one hook there is.
-            closer = _close_at_end(inner)
+            closer = _close_at_end(transport)
             await anext(closer)
-            found = self._inner[loop] = (inner, closer)
-        return found[0]
+            # A model is a cycle: were `closer` a part of it, the sockets might be finalized first.
+            finalizer = weakref.finalize(self, _close_in, loop, closer)
+            finalizer.atexit = False
+            found = self._inner[loop] = _Connections(transport, closer, finalizer)
+        return found.transport
 
     async def aclose(self) -> None:
         found = self._inner.pop(asyncio.get_running_loop(), None)
         if found is not None:
-            await found[1].aclose()
+            found.finalizer.detach()
+            await found.closer.aclose()
+
+
+class _Connections(NamedTuple):
+    """Of one event loop. `finalizer`: runs `closer` there when nobody has the transport that they belong to."""
+
+    transport: Any
+    closer: AsyncGenerator[None, None]
+    finalizer: weakref.finalize[..., AsyncClaimingTransport]
+
+
+def _close_in(loop: asyncio.AbstractEventLoop, closer: AsyncGenerator[None, None]) -> None:
+    """From any thread, as garbage is collected in any."""
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and `closer` with it
+        loop.call_soon_threadsafe(lambda: loop.create_task(_close(closer)))
+
+
+async def _close(closer: AsyncGenerator[None, None]) -> None:
+    await closer.aclose()
 
 
 async def _close_at_end(transport: Any) -> AsyncGenerator[None, None]:

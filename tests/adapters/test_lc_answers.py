@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import re
+import warnings
+import weakref
 
 import openai
 import pytest
@@ -118,6 +122,36 @@ async def test_a_model_that_was_closed_connects_again(llm):
     assert len(transport._inner) == 0
     assert (await llm.ainvoke("x")).content == first
     await llm.aclose()
+
+
+async def test_a_model_that_is_garbage_closes_its_connections_while_its_loop_runs(server):
+    llm = ChatParrot(base_url=server.url, temperature=0)
+    with disabled():
+        await llm.ainvoke("x")
+    transport = llm.http_async_client.release.__self__
+    (connections,) = transport._inner.values()
+    pool = connections.transport._pool
+    assert len(pool.connections) == 1
+    cycle = [llm]
+    cycle.append(cycle)
+    gone = weakref.ref(transport)
+    del llm, cycle, transport
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a socket that is finalized before it is closed says so
+        gc.collect()
+        assert gone() is None
+        await asyncio.sleep(0)  # then its closing has begun
+        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
+    assert not pool.connections
+
+
+def test_a_model_outlives_event_loops_and_keeps_nothing_of_them(server):
+    llm = ChatParrot(base_url=server.url, temperature=0)
+    with disabled():
+        texts = {asyncio.run(llm.ainvoke("x")).content for _ in range(5)}
+    transport = llm.http_async_client.release.__self__
+    assert len(texts) == 1
+    assert len(transport._inner) == 1
 
 
 def test_the_usage_of_a_stream_can_be_left_out(server):
