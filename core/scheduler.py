@@ -7,12 +7,15 @@ can still go first.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 
 from semantic_parrot.core.engines.protocol import Done, Engine
-from semantic_parrot.core.errors import EngineFailed
+from semantic_parrot.core.errors import EngineFailed, InternalError, ParrotError
 from semantic_parrot.core.scheduling import Decider, Placement, Policy, Task
+
+logger = logging.getLogger(__name__)
 
 
 class Scheduler:
@@ -22,14 +25,15 @@ class Scheduler:
         self.engines = tuple(engines)
         preempting = [i for i, engine in enumerate(engines) if "preemption" in engine.abilities]
         self.decider = Decider([engine.window for engine in engines], policy, preempting)
-        self._turns: dict[int, asyncio.Future[Placement]] = {}
+        self._turns: dict[int, tuple[Task, asyncio.Future[Placement]]] = {}
         self._soon = False
 
     async def acquire(self, task: Task) -> Placement:
-        """Where the task may run, once it has its turn; `release` must follow. Raises EngineFailed: no engine is up."""
+        """Where the task may run, once it has its turn; `release` must follow. Raises EngineFailed, if no engine is up,
+        and InternalError."""
         turn: asyncio.Future[Placement] = asyncio.get_running_loop().create_future()
         self.decider.submit(task, time.monotonic())
-        self._turns[task.ticket] = turn
+        self._turns[task.ticket] = task, turn
         if not self._soon:  # what becomes ready at once is placed at once: a task group, say
             self._soon = True
             asyncio.get_running_loop().call_soon(self._dispatch)
@@ -76,12 +80,25 @@ class Scheduler:
         if not any(state.up for state in self.decider.fleet.engines):
             for task in self.decider.waiting.tasks():
                 self.decider.cancel(task)
-                turn = self._turns.pop(task.ticket)
-                if not turn.done():
-                    turn.set_exception(EngineFailed("no engine is up; try again shortly"))
+            self._refuse(EngineFailed("no engine is up; try again shortly"))
             return
-        for placement in self.decider.dispatch(time.monotonic()):
-            turn = self._turns.pop(placement.task.ticket)
+        try:
+            placed = self.decider.dispatch(time.monotonic())
+        except Exception:
+            logger.exception("the scheduler failed: all that waits is refused")
+            self.decider.restart(self._turns.keys(), time.monotonic())
+            self._refuse(InternalError("the scheduler failed while the call waited"))
+            return
+        for placement in placed:
+            _, turn = self._turns.pop(placement.task.ticket)
             if not turn.done():
                 turn.set_result(placement)
             # else: its waiter is being cancelled, and releases it
+
+    def _refuse(self, error: ParrotError) -> None:
+        """Whoever waits is told `error`."""
+        for task, turn in self._turns.values():
+            task.state = "ended"
+            if not turn.done():
+                turn.set_exception(type(error)(error.message))
+        self._turns.clear()

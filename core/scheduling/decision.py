@@ -101,6 +101,14 @@ class Decider:
         task.state = "ended"
         self.waiting.remove(task)
 
+    def restart(self, tickets: Collection[int], now: float) -> None:
+        """After a fault in `dispatch`, which may be half done: nothing waits any more, and those of `tickets` that had
+        their place already have left it. What runs goes on."""
+        self.waiting = Waiting(self.policy)
+        for engine in self.fleet.engines:
+            for placement in [p for ticket, p in engine.running.items() if ticket in tickets]:
+                self.release(placement, now)
+
     def promote(self, task: Task) -> None:
         """Somebody else waits for the same answer, with a latency objective."""
         if task.state == "waiting" and task.objective != "latency":
