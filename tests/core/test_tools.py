@@ -80,7 +80,6 @@ def arguments(text):
         (arguments("[1]"), "messages[1].tool_calls[0].function.arguments"),
         ({"messages": [*ASK, {"role": "assistant"}]}, "messages[1]"),
         ({"messages": [{"role": "user", "content": "x", "tool_calls": [CALL]}]}, "messages[0]"),
-        ({"messages": [{"role": "user", "content": "x", "name": "me"}]}, "messages[0]"),
         ({"messages": [*ASK, {"role": "tool", "content": "x"}]}, "messages[1]"),
         ({"functions": []}, "functions"),
         ({"function_call": "auto"}, "function_call"),

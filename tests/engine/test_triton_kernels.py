@@ -33,7 +33,7 @@ def test_same_tokens_as_torch(tiny, bench, ask, family):
 
 
 def test_a_shared_prefix_is_read_once(tiny, bench, ask, monkeypatch):
-    monkeypatch.setattr(worth, "read", lambda *_: worth.Worth(((2, 16),)))
+    monkeypatch.setattr(worth, "read", lambda *_, **__: worth.Worth(((2, 16),)))
     shared = []
     add = tree_attention.add
 
