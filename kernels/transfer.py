@@ -16,7 +16,7 @@ from torch import Tensor
 
 def upload(values: Sequence[Any] | Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
     """`values`, of the host, on `device`."""
-    host = values if isinstance(values, Tensor) else torch.tensor(values, dtype=dtype)
+    host = torch.as_tensor(values, dtype=dtype)
     return host if device.type == "cpu" else host.pin_memory().to(device, non_blocking=True)
 
 

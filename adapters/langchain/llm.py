@@ -13,13 +13,13 @@ from langchain_openai import OpenAI
 from pydantic import Field
 
 from semantic_parrot.adapters.hints import stated_in
-from semantic_parrot.adapters.langchain.served import PARROT, count_tokens
+from semantic_parrot.adapters.langchain.served import PARROT, Closing, count_tokens
 from semantic_parrot.adapters.langchain.settings import CLIENT_ARGUMENTS, endpoint_of, settings_of
 from semantic_parrot.adapters.openai_http import forget_environment
-from semantic_parrot.adapters.transport import AsyncClient, SyncClient, claiming_clients
+from semantic_parrot.adapters.transport import claiming_clients
 
 
-class ParrotLLM(OpenAI):
+class ParrotLLM(Closing, OpenAI):
     """LangChain's `OpenAI` for a Parrot server. `base_url`, `model` and `api_key` default as those of `ChatParrot`: no
     OPENAI_* variable is read. Its calls are not planned; several prompts go out at the same time.
     """
@@ -83,17 +83,6 @@ class ParrotLLM(OpenAI):
             if tokens is not None:
                 return tokens
         return super().get_token_ids(text)
-
-    def close(self) -> None:
-        """Close the connections of blocking calls. A later call opens new ones."""
-        if isinstance(self.http_client, SyncClient):
-            self.http_client.release()
-
-    async def aclose(self) -> None:
-        """Close all connections of this event loop, and those of blocking calls. A later call opens new ones."""
-        if isinstance(self.http_async_client, AsyncClient):
-            await self.http_async_client.release()
-        self.close()
 
 
 def _joined(results: Sequence[LLMResult]) -> LLMResult:

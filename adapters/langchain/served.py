@@ -33,7 +33,22 @@ def count_tokens(client: openai.OpenAI, **content: Any) -> list[int] | None:
     return tokens
 
 
-class Served(ChatOpenAI):
+class Closing:
+    """Of a model whose HTTP clients are ours, or the app's, which are left alone."""
+
+    def close(self: Any) -> None:
+        """Close the connections of blocking calls. A later call opens new ones."""
+        if isinstance(self.http_client, SyncClient):
+            self.http_client.release()
+
+    async def aclose(self: Any) -> None:
+        """Close all connections of this event loop, and those of blocking calls. A later call opens new ones."""
+        if isinstance(self.http_async_client, AsyncClient):
+            await self.http_async_client.release()
+        self.close()
+
+
+class Served(Closing, ChatOpenAI):
     """`response_metadata["parrot"]`: `engine`, `cached_tokens`, and the seconds `queued`, in `prefill` and in `decode`.
     Tokens are counted by the server's tokenizer and chat template. Hints of a call that goes out by itself are in the
     field `parrot` of its body; what the app puts there itself wins."""
@@ -88,17 +103,6 @@ class Served(ChatOpenAI):
         if tokens is not None:
             return len(tokens)
         return super().get_num_tokens_from_messages(messages, tools, **options)
-
-    def close(self) -> None:
-        """Close the connections of blocking calls. A later call opens new ones."""
-        if isinstance(self.http_client, SyncClient):
-            self.http_client.release()
-
-    async def aclose(self) -> None:
-        """Close all connections of this event loop, and those of blocking calls. A later call opens new ones."""
-        if isinstance(self.http_async_client, AsyncClient):
-            await self.http_async_client.release()
-        self.close()
 
 
 def _field(value: Any, name: str) -> Any:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
+from importlib import import_module
 
 from rich.console import Console
 from rich.text import Text
 
 from semantic_parrot.server.doctor.findings import Finding
-from semantic_parrot.server.doctor.machine import address, machine, model
 from semantic_parrot.server.doctor.packages import packages
 from semantic_parrot.server.options import ServeOptions
 
@@ -20,14 +20,14 @@ SIGNS = {"good": ("✓", "green"), "note": ("•", "yellow"), "bad": ("✗", "re
 def examine(options: ServeOptions) -> Iterator[Finding]:
     """One thing after the other; what can't even be looked at is a finding too."""
     yield from packages()
-    looks: tuple[Callable[[ServeOptions], Iterator[Finding]], ...] = (machine, model, address)
-    for look in looks:
+    for look in ("machine", "model", "address"):
         try:
-            yield from look(options)
+            # Not above: what it imports may be the very thing that is missing.
+            yield from getattr(import_module("semantic_parrot.server.doctor.machine"), look)(options)
         except ImportError as error:
-            yield Finding("bad", look.__name__, f"not looked at: {error}", "pip install 'semantic-parrot[engine]'")
+            yield Finding("bad", look, f"not looked at: {error}", "pip install 'semantic-parrot[server,engine]'")
         except Exception as error:  # a broken tokenizer, a driver that fails: whatever it is, the rest is looked at
-            yield Finding("bad", look.__name__, f"{type(error).__name__}: {error}".splitlines()[0])
+            yield Finding("bad", look, f"{type(error).__name__}: {error}".splitlines()[0])
 
 
 def doctor(options: ServeOptions, *, as_json: bool) -> int:

@@ -115,3 +115,16 @@ def test_what_cannot_be_looked_at_is_a_finding_and_the_rest_is_looked_at(monkeyp
     findings = found()
     assert (findings["machine"].level, findings["machine"].found) == ("bad", "RuntimeError: the driver is gone")
     assert findings["address"].level == "good"
+
+
+@pytest.mark.parametrize("module", ["uvicorn", "torch"])
+def test_a_library_that_is_not_there_is_a_finding(module):
+    code = (
+        f"import sys; sys.modules[{module!r}] = None\n"
+        "from semantic_parrot.server.cli import app; app(['doctor', '--port', '0', '--json'])"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stderr) == (1, "")
+    assert any(
+        "not looked at" in finding["found"] and module in finding["found"] for finding in json.loads(ended.stdout)
+    )
