@@ -53,12 +53,13 @@ class PlanCache:
                 kept.changes += kept.guards is not None
                 kept.recipes = {}
                 kept.guards, kept.version = Guards(root), version
-            if shape not in kept.recipes:
-                if len(kept.recipes) >= SHAPES:
-                    kept.recipes = {}
-                kept.recipes[shape] = None
-                kept.recipes[shape] = Recipe(make(lift_shape(value, [])))
+            recipes = kept.recipes  # another thread may find a change, and begin anew, while a plan is made here
+            if shape not in recipes:
+                if len(recipes) >= SHAPES:
+                    recipes = kept.recipes = {}
+                recipes[shape] = None
+                recipes[shape] = Recipe(make(lift_shape(value, [])))
         except Dependent:
             return None
-        recipe = kept.recipes[shape]
+        recipe = recipes[shape]
         return None if recipe is None else recipe.fill(strings)

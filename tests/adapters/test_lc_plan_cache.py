@@ -273,3 +273,27 @@ def test_plans_are_bounded_and_go_with_their_chain():
     del chain, entry
     gc.collect()
     assert not cache._kept
+
+
+def test_a_plan_that_is_made_while_another_thread_finds_a_change_is_not_kept():
+    cache, chain = PlanCache(), step("A {x}", LLM)
+
+    def plan():
+        return PLANNER.plan(chain, {"x": ""}, streaming=False)
+
+    old, new = plan(), None
+    made = []
+
+    def slowly(_):
+        nonlocal new
+        chain.steps[0].messages[0].prompt.template = "B {x}"
+        new = plan()
+        cache.plan(chain, {"x": "1"}, False, 0, lambda _: made.append("new") or new)  # the other thread
+        return old
+
+    cache.plan(chain, {"x": "1"}, False, 0, slowly)  # the first time it is only noted
+    cache.plan(chain, {"x": "1"}, False, 0, slowly)
+    assert made == ["new"]
+    kept_now = cache.plan(chain, {"x": "1"}, False, 0, lambda _: made.append("again") or new)
+    assert [call.request for call in kept_now.calls] == [call.request for call in new.calls]
+    assert [call.request for call in kept_now.calls] != [call.request for call in old.calls]
