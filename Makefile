@@ -4,13 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-floor check lint types serve gpu peers clean
+.PHONY: setup demo test test-floor test-real check lint types serve gpu peers clean
 
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[server,engine,langchain,sk,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[server,engine,langchain,sk,otel,dev]"
 	@touch $(STAMP)
 
 demo: $(STAMP)
@@ -40,6 +40,11 @@ $(FLOOR)/.installed: pyproject.toml constraints.txt Makefile
 
 test-floor: $(FLOOR)/.installed
 	$(FLOOR)/bin/python -m pytest -n logical --maxprocesses 4 --dist worksteal tests/adapters $(ARGS)
+
+# What drives a browser or a database. Root has them installed (apt-get); anybody else is told what is missing.
+test-real: $(STAMP)
+	@tests/real/components.sh
+	$(BIN)/python -m pytest tests/real $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
