@@ -28,12 +28,13 @@ class EagerOptions(Value):
     deadline_ms: Milliseconds | None = None
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
 
-    def hints(self) -> Hints:
+    def hints(self, tenant: str) -> Hints:
         """What the scheduler is told; the time runs from now on."""
         stated = self.objective or (None if self.deadline_ms is None else "deadline")
         return Hints(
             objective=stated or "latency",
             because="stated in the request" if stated else UNSTATED,
+            tenant=tenant,
             priority=self.priority,
             due=None if self.deadline_ms is None else time.monotonic() + self.deadline_ms / 1e3,
         )

@@ -123,6 +123,7 @@ def hints_of(session: Session, run: Run, node: Node[Run], key: str, meter: Meter
     hints = Hints(
         objective=step.objective,
         because=because(step),
+        tenant=session.tenant,
         priority=run.terms.parrot.priority,
         latest=step.latest,
         group=step.group,

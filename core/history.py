@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
 from itertools import islice
 
@@ -18,10 +18,14 @@ class History:
     """`most`: nodes of all the traces that are kept; a run that has more is not. Owned by the event loop."""
 
     def __init__(self, most: int = 10_000) -> None:
-        self.sharing = Sharing()
+        self._sharing: defaultdict[str, Sharing] = defaultdict(Sharing)  # by tenant
         self._most = most
         self._held = 0
         self._kept: OrderedDict[str, Trace] = OrderedDict()
+
+    def sharing(self, tenant: str) -> Sharing:
+        """Who shares prefixes with whom among the tenant's runs."""
+        return self._sharing[tenant]
 
     def keep(self, trace: Trace) -> None:
         """The run of `trace` has ended, and can be read no longer."""
@@ -31,22 +35,22 @@ class History:
         while self._held > self._most:
             _, oldest = self._kept.popitem(last=False)
             self._held -= _size(oldest)
-        self._close(trace.id, iter(trace.calls.values()))
+        self._close(trace.id, self._sharing[trace.tenant], iter(trace.calls.values()))
 
     def find(self, run_id: str) -> Trace | None:
         return self._kept.get(run_id)
 
-    def latest(self) -> Trace | None:
-        """That of the run which was kept last."""
-        return next(reversed(self._kept.values()), None)
+    def latest(self, tenant: str) -> Trace | None:
+        """That of the tenant's run which was kept last."""
+        return next((trace for trace in reversed(self._kept.values()) if trace.tenant == tenant), None)
 
-    def _close(self, run: str, calls: Iterator[CallTrace]) -> None:
+    def _close(self, run: str, sharing: Sharing, calls: Iterator[CallTrace]) -> None:
         batch = list(islice(calls, BATCH))
         for call in batch:
-            call.shared = self.sharing.find(run, call.prefixes)
-            self.sharing.leave(run, call.prefixes)
+            call.shared = sharing.find(run, call.prefixes)
+            sharing.leave(run, call.prefixes)
         if len(batch) == BATCH:
-            asyncio.get_running_loop().call_soon(self._close, run, calls)
+            asyncio.get_running_loop().call_soon(self._close, run, sharing, calls)
 
 
 def _size(trace: Trace) -> int:

@@ -41,8 +41,9 @@ class Run:
         self.id = f"run_{uuid.uuid4().hex}"
         self.terms = program.terms()
         self.session = session
+        self.tenant = session.tenant
         self.status: Status = "queued"
-        self.trace = Trace(self.id)
+        self.trace = Trace(self.id, session.tenant)
         self._started = time.monotonic()
         self._calls = calls
         self._hints: dict[str, Hints] = {}

@@ -18,7 +18,6 @@ from semantic_parrot.core.config import ConfigError
 from semantic_parrot.core.eager import Bound, take_options
 from semantic_parrot.core.engines.protocol import Delta, Done, Engine, ModelInfo
 from semantic_parrot.core.errors import InvalidRequest, NotFound
-from semantic_parrot.core.hints import Hints
 from semantic_parrot.core.history import History
 from semantic_parrot.core.program import Program
 from semantic_parrot.core.request import Message
@@ -113,7 +112,7 @@ class Runtime:
         """Every name that a request may use for a model."""
         return self.calls.models
 
-    def _new_session(self) -> Session:
+    def _new_session(self, tenant: str) -> Session:
         able = any("prefill-ahead" in engine.abilities for engine in self.engines)
         ahead = able and self._policy.on("prefill-ahead")
         keeps = self._policy.on("retention") and any("retention" in engine.abilities for engine in self.engines)
@@ -121,16 +120,18 @@ class Runtime:
             self._start,
             self.calls.plan,
             self.calls.fills if ahead else None,
-            self.history.sharing,
-            self._uses[Hints().tenant] if keeps else None,
+            self.history.sharing(tenant),
+            self._uses[tenant] if keeps else None,
+            tenant=tenant,
         )
 
     # Runs.
 
-    def submit(self, program: Program) -> Run:
+    def submit(self, program: Program, tenant: str = "") -> Run:
         """Check the whole program, then start it. Raises ParrotError with the place; then nothing ran."""
         wanted = program.parrot.session
-        return self._start(program, self._new_session() if wanted is None else self.sessions.get(wanted))
+        session = self._new_session(tenant) if wanted is None else self.sessions.get(wanted, tenant)
+        return self._start(program, session)
 
     def _start(self, program: Program, session: Session) -> Run:
         begun, quota, deadline = time.monotonic(), program.parrot.quota, program.parrot.deadline_ms
@@ -156,23 +157,29 @@ class Runtime:
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """Those under way and those that ended within the grace, oldest first."""
+        """Those under way and those that ended within the grace, oldest first: everybody's."""
         return tuple(self._runs.values())
 
-    def run(self, run_id: str) -> Run:
-        """Raises NotFound: the run never was, or ended longer ago than the grace."""
-        try:
-            return self._runs[run_id]
-        except KeyError:
-            raise NotFound(f"no run {run_id!r}", where=run_id) from None
+    def runs_of(self, tenant: str) -> tuple[Run, ...]:
+        """Those of `runs` that are the tenant's."""
+        return tuple(run for run in self._runs.values() if run.tenant == tenant)
 
-    def snapshot(self, run_id: str) -> Snapshot:
-        """What is known of a run, also of one that can't be read any more, if it is not long ago; "latest": of the one
-        that began last. Raises NotFound."""
+    def run(self, run_id: str, tenant: str = "") -> Run:
+        """Raises NotFound: the tenant's run never was, or ended longer ago than the grace."""
         run = self._runs.get(run_id)
-        trace = self.history.find(run_id)
+        if run is None or run.tenant != tenant:
+            raise NotFound(f"no run {run_id!r}", where=run_id)
+        return run
+
+    def snapshot(self, run_id: str, tenant: str = "") -> Snapshot:
+        """What is known of a tenant's run, also of one that can't be read any more, if it is not long ago; "latest": of
+        the one that began last. Raises NotFound."""
         if run_id == "latest":
-            run, trace = next(reversed(self._runs.values()), None), self.history.latest()
+            run, trace = next(reversed(self.runs_of(tenant)), None), self.history.latest(tenant)
+        else:
+            run, trace = self._runs.get(run_id), self.history.find(run_id)
+            run = run if run is not None and run.tenant == tenant else None
+            trace = trace if trace is not None and trace.tenant == tenant else None
         if run is not None:
             return snapshot(run)
         if trace is not None:
@@ -194,11 +201,11 @@ class Runtime:
 
     # Single calls.
 
-    def generate(self, body: Mapping[str, Any]) -> AsyncGenerator[Delta | Done, None]:
+    def generate(self, body: Mapping[str, Any], tenant: str = "") -> AsyncGenerator[Delta | Done, None]:
         """Execute one OpenAI body. Raises InvalidRequest or NotFound here, other errors on the way."""
         plain, options = take_options(body)
-        session = None if options.session is None else self.sessions.get(options.session)
-        hints = options.hints()
+        session = None if options.session is None else self.sessions.get(options.session, tenant)
+        hints = options.hints(tenant)
         items = self.calls.generate(plain, hints)
         if session is None and hints.due is None:
             return items

@@ -29,8 +29,8 @@ Plan = Callable[[Shape], float]
 
 class Session:
     """Owned by the event loop. `start` makes and registers a run for a program of this session; `plan` says what to
-    expect of a call; `fills`: prompts that engines fill ahead (None: they fill none); `sharing` and `uses` are its
-    tenant's (`uses` None: no engine is told what to keep)."""
+    expect of a call; `fills`: prompts that engines fill ahead (None: they fill none); `sharing` and `uses` are those of
+    its `tenant` (`uses` None: no engine is told what to keep)."""
 
     def __init__(
         self,
@@ -39,8 +39,10 @@ class Session:
         fills: Fills | None,
         sharing: Sharing,
         uses: NextUses | None = None,
+        tenant: str = "",
     ) -> None:
         self.id = f"ses_{uuid.uuid4().hex}"
+        self.tenant = tenant
         self.graph: Graph[Run] = Graph()
         self.analysis = Analysis()
         self.ahead = Ahead(self.graph, self.analysis, self.id, fills, uses)

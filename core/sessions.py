@@ -13,54 +13,59 @@ REMEMBERED = 10_000
 
 
 class Sessions:
-    """Owned by the event loop. `make` gives a new session; `idle`: seconds after which one that nobody uses, and in
-    which nothing runs, is closed."""
+    """Owned by the event loop. `make` gives a tenant's new session; `idle`: seconds after which one that nobody uses,
+    and in which nothing runs, is closed."""
 
-    def __init__(self, make: Callable[[], Session], idle: float) -> None:
+    def __init__(self, make: Callable[[str], Session], idle: float) -> None:
         self._make = make
         self._idle = idle
         self._open: dict[str, Session] = {}
-        self._closed: dict[str, str] = {}
+        self._closed: dict[str, tuple[str, str]] = {}  # tenant, why
         self._expiry: dict[str, asyncio.TimerHandle] = {}
 
-    def open(self) -> Session:
-        session = self._make()
+    def open(self, tenant: str = "") -> Session:
+        session = self._make(tenant)
         self._open[session.id] = session
-        return self.get(session.id)
-
-    def get(self, session_id: str) -> Session:
-        """Its time starts anew. Raises SessionClosed, or NotFound if there is no trace of it."""
-        try:
-            session = self._open[session_id]
-        except KeyError:
-            raise self._gone(session_id) from None
-        if session_id in self._expiry:
-            self._expiry[session_id].cancel()
-        self._expiry[session_id] = asyncio.get_running_loop().call_later(self._idle, self._expire, session_id)
+        self._wind(session)
         return session
 
-    def close(self, session_id: str, why: str = "was closed") -> None:
+    def get(self, session_id: str, tenant: str = "") -> Session:
+        """Its time starts anew. Raises SessionClosed, or NotFound if there is no trace of it that is the tenant's."""
+        session = self._open.get(session_id)
+        if session is None or session.tenant != tenant:
+            raise self._gone(session_id, tenant)
+        self._wind(session)
+        return session
+
+    def close(self, session_id: str, tenant: str = "") -> None:
         """Raises as `get`."""
-        session = self.get(session_id)
-        self._expiry.pop(session_id).cancel()
-        del self._open[session_id]
-        self._closed[session_id] = why
+        self._close(self.get(session_id, tenant), "was closed")
+
+    def _wind(self, session: Session) -> None:
+        if session.id in self._expiry:
+            self._expiry[session.id].cancel()
+        self._expiry[session.id] = asyncio.get_running_loop().call_later(self._idle, self._expire, session)
+
+    def _close(self, session: Session, why: str) -> None:
+        self._expiry.pop(session.id).cancel()
+        del self._open[session.id]
+        self._closed[session.id] = session.tenant, why
         if len(self._closed) > REMEMBERED:
             del self._closed[next(iter(self._closed))]
         session.close(f"the session {why}")
 
-    def _gone(self, session_id: str) -> NotFound:
-        why = self._closed.get(session_id)
-        if why is None:
+    def _gone(self, session_id: str, tenant: str) -> NotFound:
+        owner, why = self._closed.get(session_id, (None, ""))
+        if owner != tenant:
             return NotFound(f"no session {session_id!r}", where=session_id)
         return SessionClosed(f"the session {session_id!r} {why}; open another one", where=session_id)
 
     def close_all(self) -> None:
-        for session_id in tuple(self._open):
-            self.close(session_id)
+        for session in tuple(self._open.values()):
+            self._close(session, "was closed")
 
-    def _expire(self, session_id: str) -> None:
-        if self._open[session_id].busy:
-            self.get(session_id)  # another turn of the clock
+    def _expire(self, session: Session) -> None:
+        if session.busy:
+            self._wind(session)  # another turn of the clock
         else:
-            self.close(session_id, f"was not used for {self._idle:g} s and is closed")
+            self._close(session, f"was not used for {self._idle:g} s and is closed")

@@ -62,8 +62,9 @@ class Trace:
     """Of one run. `calls` and `links` are by output, and have those that came as far as being ready, or never will.
     `planned`: seconds that the run was planned to take, as soon as that is known. Owned by the event loop."""
 
-    def __init__(self, run_id: str) -> None:
+    def __init__(self, run_id: str, tenant: str = "") -> None:
         self.id = run_id
+        self.tenant = tenant
         self.status: Status = "queued"
         self.created = time.time()
         self.begun = time.monotonic()

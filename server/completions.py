@@ -18,6 +18,7 @@ from semantic_parrot.core.response import Chunks, completion
 from semantic_parrot.server.body import read_object
 from semantic_parrot.server.service import Service
 from semantic_parrot.server.streams import EventStream, data, unless_gone
+from semantic_parrot.server.tenants.identity import tenant_of
 
 Items = AsyncGenerator[Delta | Done, None]
 
@@ -89,7 +90,7 @@ def routes(service: Service) -> APIRouter:
         with service.round_trip(route):
             body = await read_object(request, settings.max_body)
             _check(body, chat=chat)
-            items = runtime.generate(body)
+            items = runtime.generate(body, tenant_of(request))
             if not body.get("stream"):
                 done = await unless_gone(request, _last(items))
                 return JSONResponse(completion(body, done, id=name, created=created))

@@ -14,6 +14,7 @@ from semantic_parrot.core.snapshot import Snapshot
 from semantic_parrot.server.body import refuse_query
 from semantic_parrot.server.explain.page import page
 from semantic_parrot.server.service import Service
+from semantic_parrot.server.tenants.identity import tenant_of
 
 #: The page has its style in it, and needs nothing else.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -38,7 +39,7 @@ def routes(service: Service) -> APIRouter:
             form = "html" if "text/html" in request.headers.get("accept", "") else "json"
         if form not in ("json", "html"):
             raise InvalidRequest(f"format is json or html, not {form!r}", where="format")
-        found = service.runtime.snapshot(run_id)
+        found = service.runtime.snapshot(run_id, tenant_of(request))
         if form == "json":
             return Response(await asyncio.to_thread(_json, found), media_type="application/json")
         text = await asyncio.to_thread(lambda: page(make(found)))

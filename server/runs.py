@@ -13,6 +13,7 @@ from semantic_parrot.core.run import Run
 from semantic_parrot.server.body import read_object, refuse_fields, refuse_query
 from semantic_parrot.server.service import Service
 from semantic_parrot.server.streams import EventStream, data, unless_gone
+from semantic_parrot.server.tenants.identity import tenant_of
 
 
 async def blocks(run: Run, after: int) -> AsyncGenerator[str, None]:
@@ -36,10 +37,10 @@ def routes(service: Service) -> APIRouter:
         run.audience.attach()
         return EventStream(blocks(run, after), heartbeat=settings.heartbeat, closed=run.audience.detach)
 
-    def accept(body: object) -> tuple[Run, bool]:
+    def accept(body: object, tenant: str) -> tuple[Run, bool]:
         """(the run, whether its events are wanted). The program itself is not kept while the run goes on."""
         program = parse_program(body)
-        return runtime.submit(program), program.stream
+        return runtime.submit(program, tenant), program.stream
 
     @router.post("/v1/runs")
     async def submit(request: Request) -> Response:
@@ -49,7 +50,7 @@ def routes(service: Service) -> APIRouter:
             # A client that sends it relies on it: running the program again would break its promise.
             raise Unsupported("Idempotency-Key is not supported yet", where="Idempotency-Key")
         with service.round_trip("/v1/runs"):
-            run, stream = accept(await read_object(request, settings.max_body))
+            run, stream = accept(await read_object(request, settings.max_body), tenant_of(request))
         if stream:
             return follow(run, 0)
         run.audience.attach()
@@ -61,15 +62,16 @@ def routes(service: Service) -> APIRouter:
 
     @router.get("/v1/runs")
     async def listing(request: Request) -> Response:
-        """The runs that can still be read, oldest first."""
+        """The tenant's runs that can still be read, oldest first."""
         refuse_query(request)
-        return JSONResponse({"object": "list", "data": [{"id": r.id, "status": r.status} for r in runtime.runs]})
+        found = [{"id": run.id, "status": run.status} for run in runtime.runs_of(tenant_of(request))]
+        return JSONResponse({"object": "list", "data": found})
 
     @router.get("/v1/runs/{run_id}")
     async def state(request: Request, run_id: str) -> Response:
         """What the run has come to; as an event stream if that is what the client accepts."""
         refuse_query(request)
-        run = runtime.run(run_id)
+        run = runtime.run(run_id, tenant_of(request))
         if "text/event-stream" in request.headers.get("accept", ""):
             after = _last_event_id(request)
             if after > run.last_event:
@@ -86,7 +88,7 @@ def routes(service: Service) -> APIRouter:
         unclaimed = body.get("unclaimed", [])
         if not (isinstance(unclaimed, list) and all(isinstance(name, str) for name in unclaimed)):
             raise InvalidRequest("unclaimed must be a list of call ids", where="unclaimed")
-        run = runtime.run(run_id)
+        run = runtime.run(run_id, tenant_of(request))
         runtime.release(run, unclaimed)
         return JSONResponse(run.result())
 

@@ -13,6 +13,7 @@ from semantic_parrot.core.session import split_variable_id
 from semantic_parrot.server.body import read_object, refuse_fields, refuse_query
 from semantic_parrot.server.service import Service
 from semantic_parrot.server.streams import unless_gone
+from semantic_parrot.server.tenants.identity import tenant_of
 
 
 def routes(service: Service) -> APIRouter:
@@ -23,20 +24,20 @@ def routes(service: Service) -> APIRouter:
     async def open_session(request: Request) -> Response:
         refuse_query(request)
         refuse_fields(await read_object(request, settings.max_body, optional=True), ())
-        return JSONResponse({"id": runtime.sessions.open().id})
+        return JSONResponse({"id": runtime.sessions.open(tenant_of(request)).id})
 
     @router.delete("/v1/sessions/{session_id}")
     async def close_session(request: Request, session_id: str) -> Response:
         """End the session: its runs are cancelled, whoever waits for a variable gets an error."""
         refuse_query(request)
-        runtime.sessions.close(session_id)
+        runtime.sessions.close(session_id, tenant_of(request))
         return JSONResponse({"id": session_id, "closed": True})
 
     @router.post("/v1/sessions/{session_id}/calls")
     async def submit(request: Request, session_id: str) -> Response:
         """Submit: the ids of the variables that `inputs` and the nodes add, at once. An input of null is set later."""
         refuse_query(request)
-        session = runtime.sessions.get(session_id)
+        session = runtime.sessions.get(session_id, tenant_of(request))
         body = await read_object(request, settings.max_body)
         refuse_fields(body, {*Body.model_fields, "inputs"})
         program = parse_program(body)
@@ -51,7 +52,8 @@ def routes(service: Service) -> APIRouter:
         text = request.query_params.get("criteria")
         criteria = None if text is None else parse_criteria(text)
         session_id, name = split_variable_id(variable_id)
-        value = await unless_gone(request, runtime.sessions.get(session_id).get(name, criteria))
+        session = runtime.sessions.get(session_id, tenant_of(request))
+        value = await unless_gone(request, session.get(name, criteria))
         return JSONResponse({"id": variable_id, "name": name, "value": value})
 
     @router.put("/v1/variables/{variable_id:path}")
@@ -59,7 +61,7 @@ def routes(service: Service) -> APIRouter:
         """Set: once, and only a variable that nothing produces."""
         refuse_query(request)
         session_id, name = split_variable_id(variable_id)
-        session = runtime.sessions.get(session_id)
+        session = runtime.sessions.get(session_id, tenant_of(request))
         body = await read_object(request, settings.max_body)
         refuse_fields(body, {"value"})
         value = body.get("value")

@@ -142,13 +142,13 @@ async def test_the_history_is_bounded_by_nodes_and_lets_go_of_prefixes():
     for i in range(20):
         old = trace(f"run{i}", 249)
         for name in old.calls:
-            history.sharing.join(old.id, name, (1 << 32,))
+            history.sharing("").join(old.id, name, (1 << 32,))
         history.keep(old)
         await asyncio.sleep(0)  # the second batch of its calls
-        assert len(history.sharing) == 0
+        assert len(history.sharing("")) == 0
     assert [history.find(f"run{i}") is not None for i in range(20)] == [False] * 16 + [True] * 4
     history.keep(trace("huge", 0))
-    assert history.latest() is history.find("huge")
+    assert history.latest("") is history.find("huge")
     (shared,) = history.find("run19").calls["7"].shared
     assert shared[1].count == 249
 
@@ -168,7 +168,7 @@ async def test_a_report_outlives_its_run_and_says_the_same():
         runtime.run(run.id)
     assert report(runtime.snapshot(run.id)) == report(runtime.snapshot("latest")) == before
     assert before["calls"][0]["prefixes"][0]["calls"] == ["b"]
-    assert len(runtime.history.sharing) == 0
+    assert len(runtime.history.sharing("")) == 0
     with pytest.raises(NotFound):
         runtime.snapshot("run_0")
     await runtime.close()
