@@ -19,6 +19,7 @@ from semantic_parrot.core.errors import UnknownModel
 from semantic_parrot.core.fills import Fills
 from semantic_parrot.core.flight import Flights
 from semantic_parrot.core.hints import Hints
+from semantic_parrot.core.observer import Execution, Observer
 from semantic_parrot.core.request import ModelRequest, parse_request
 from semantic_parrot.core.scheduler import Scheduler
 from semantic_parrot.core.scheduling import Placement, Policy, Task
@@ -31,10 +32,18 @@ Items = AsyncGenerator[Delta | Done, None]
 
 class Calls:
     """Owned by the event loop. `engines` have started: what they are called is known. `executed`: handed to an engine,
-    since the start. `prices` by model, under any of its names; raises ConfigError for one that is not here."""
+    since the start. `prices` by model, under any of its names; raises ConfigError for one that is not here.
+    `observers`: the runtime's, who may still come."""
 
-    def __init__(self, engines: Sequence[Engine], policy: Policy, prices: Mapping[str, Price] | None = None) -> None:
+    def __init__(
+        self,
+        engines: Sequence[Engine],
+        policy: Policy,
+        prices: Mapping[str, Price] | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> None:
         self.executed = 0
+        self.observers = observers
         self._engines = tuple(engines)
         self._policy = policy
         by_name = defaultdict(list)
@@ -151,7 +160,11 @@ class Calls:
             scheduler.release(placement, done)
         if done is not None:
             timings = done.timings.model_copy(update={"queued": done.timings.queued + placement.queued})
-            yield replace(done, timings=timings, placed=_placed(placement, engine, len(scheduler.engines)))
+            done = replace(done, timings=timings, placed=_placed(placement, engine, len(scheduler.engines)))
+            execution = Execution(hints.tenant, engine.model.names[0], hints.objective, done)
+            for observer in self.observers:
+                observer.executed(execution)
+            yield done
 
     def _directions(self, placement: Placement, hints: Hints) -> Directions:
         rank, cap = (placement.rank, placement.cap) if self._policy.on("preemption") else (0, None)

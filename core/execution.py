@@ -43,16 +43,16 @@ async def execute(run: Run, ready: Ready, calls: Calls) -> None:
         async with aclosing(calls.generate(ready.body, ready.hints)) as items:
             async for item in items:
                 if isinstance(item, Done):
-                    _succeed(run, ready, item)
+                    _succeed(run, ready, item, calls)
                 else:
                     _hear(run, ready, item, streams)
                 if run.stop_past_quota():
                     return
     except ParrotError as error:
-        _fail(run, ready, error)
+        _fail(run, ready, error, calls)
     except Exception:
         log.exception("call %r of %s", ready.id, run.id)
-        _fail(run, ready, InternalError(f"call {ready.id!r} failed inside the server; its log says why"))
+        _fail(run, ready, InternalError(f"call {ready.id!r} failed inside the server; its log says why"), calls)
 
 
 def _hear(run: Run, ready: Ready, delta: Delta, streams: bool) -> None:
@@ -65,7 +65,7 @@ def _hear(run: Run, ready: Ready, delta: Delta, streams: bool) -> None:
         run.emit(events.VariableDelta(id=ready.id, variable=ready.output, text=delta.text, logprobs=told))
 
 
-def _succeed(run: Run, ready: Ready, done: Done) -> None:
+def _succeed(run: Run, ready: Ready, done: Done, calls: Calls) -> None:
     response = completion(ready.body, done, id=f"chatcmpl-{uuid.uuid4().hex}", created=int(time.time()))
     timings = done.timings.model_copy(update={"ready": ready.at})
     schedule = run.hints(ready.output).explain(done)
@@ -73,11 +73,17 @@ def _succeed(run: Run, ready: Ready, done: Done) -> None:
     # Consumers first: whoever sees this call finished knows already what follows from it.
     run.session.resolve(ready.output, done.text)
     end = events.CallFinished(id=ready.id, content_key=ready.key, response=response, timings=timings, schedule=schedule)
-    run.told(ready.output, end)
+    _tell(run, ready, end, calls)
 
 
-def _fail(run: Run, ready: Ready, error: ParrotError) -> None:
+def _fail(run: Run, ready: Ready, error: ParrotError, calls: Calls) -> None:
     run.trace.failed(ready.output, error.message)
     run.session.fail(ready.output, error)
     end = events.CallFailed(id=ready.id, content_key=ready.key, status=error.status, body=error.body())
+    _tell(run, ready, end, calls)
+
+
+def _tell(run: Run, ready: Ready, end: events.CallFinished | events.CallFailed, calls: Calls) -> None:
+    for observer in calls.observers:
+        observer.call_ended(run, ready, end)
     run.told(ready.output, end)

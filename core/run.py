@@ -215,6 +215,10 @@ class Run:
         done = (self._finished[name] for name in call_ids if name in self._finished)
         return sum(call["response"]["usage"]["completion_tokens"] for call in done if "response" in call)
 
+    def answered(self, call_ids: Collection[str]) -> int:
+        """How many of `call_ids` finished with an answer."""
+        return sum("response" in self._finished.get(name, ()) for name in call_ids)
+
     def result(self) -> dict[str, Any]:
         """The JSON body of GET and POST /v1/runs."""
         return {

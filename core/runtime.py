@@ -19,6 +19,7 @@ from semantic_parrot.core.eager import Bound, take_options
 from semantic_parrot.core.engines.protocol import Delta, Done, Engine, ModelInfo
 from semantic_parrot.core.errors import InvalidRequest, NotFound
 from semantic_parrot.core.history import History
+from semantic_parrot.core.observer import Observer, watched
 from semantic_parrot.core.program import Program
 from semantic_parrot.core.request import Message
 from semantic_parrot.core.run import Run
@@ -55,7 +56,8 @@ class Runtime:
     latency calls are to keep (default: by what each engine does alone). `prices`: by model, under any of its names.
     `enable`: names of optimisations that at least one engine must be able to do. Raises ConfigError for unknown names.
 
-    `calls` executes single ones, once the runtime has started; `sessions` are those that clients opened."""
+    `calls` executes single ones, once the runtime has started; `sessions` are those that clients opened; `observers`
+    are told what happens from when they are added."""
 
     def __init__(
         self,
@@ -70,6 +72,7 @@ class Runtime:
     ) -> None:
         self.engines = tuple(engines)
         self.counters = Counters()
+        self.observers: list[Observer] = []
         self.sessions = Sessions(self._new_session, session_idle)
         self.history = History()
         self._grace = grace
@@ -78,7 +81,7 @@ class Runtime:
         self._policy = _policy(tpot, frozenset(disable), frozenset(enable))
         self._enabled = frozenset(enable)
         self._prices = prices
-        self.calls = Calls((), self._policy)
+        self.calls = Calls((), self._policy, observers=self.observers)
 
     async def start(self) -> None:
         """Start every engine, together. Raises ModelLoadError, or ConfigError for the price of a model that is
@@ -89,7 +92,7 @@ class Runtime:
                 await self.close()
                 raise failure
         try:
-            self.calls = Calls(self.engines, self._policy, self._prices)
+            self.calls = Calls(self.engines, self._policy, self._prices, self.observers)
             tell(self.engines, self._policy, self._enabled)
         except ConfigError:
             await self.close()
@@ -140,6 +143,8 @@ class Runtime:
         run.on_done(self._ended)
         session.join(program, run)
         self._runs[run.id] = run
+        for observer in self.observers:
+            observer.run_began(run)
         if deadline is not None:
             left = deadline / 1e3 - (time.monotonic() - begun)
             if left <= 0:
@@ -189,11 +194,19 @@ class Runtime:
     def release(self, run: Run, unclaimed: Collection[str]) -> None:
         """The client is done with `run`: cancel what is left of it, count what it never used."""
         self.counters.unclaimed_tokens += run.tokens(unclaimed)
+        for observer in self.observers:
+            observer.run_released(run, unclaimed)
         run.cancel()
 
     def _ended(self, run: Run) -> None:
         self.counters.runs[run.status] += 1
-        asyncio.get_running_loop().call_later(self._grace, self._forget, run)
+        loop = asyncio.get_running_loop()
+        loop.call_soon(self._tell_ended, run)  # one that has nothing to do ends before it was said to have begun
+        loop.call_later(self._grace, self._forget, run)
+
+    def _tell_ended(self, run: Run) -> None:
+        for observer in self.observers:
+            observer.run_ended(run)
 
     def _forget(self, run: Run) -> None:
         del self._runs[run.id]
@@ -201,16 +214,18 @@ class Runtime:
 
     # Single calls.
 
-    def generate(self, body: Mapping[str, Any], tenant: str = "") -> AsyncGenerator[Delta | Done, None]:
-        """Execute one OpenAI body. Raises InvalidRequest or NotFound here, other errors on the way."""
+    def generate(self, body: Mapping[str, Any], tenant: str = "", id: str = "") -> AsyncGenerator[Delta | Done, None]:
+        """Execute one OpenAI body, for the answer `id`. Raises InvalidRequest or NotFound here, other errors on the
+        way."""
         plain, options = take_options(body)
         session = None if options.session is None else self.sessions.get(options.session, tenant)
         hints = options.hints(tenant)
         items = self.calls.generate(plain, hints)
-        if session is None and hints.due is None:
-            return items
-        bound = Bound(hints.due, options.deadline_ms)
-        return bound.over(items) if session is None else session.hold(bound, items)
+        if session is not None or hints.due is not None:
+            bound = Bound(hints.due, options.deadline_ms)
+            items = bound.over(items) if session is None else session.hold(bound, items)
+        concerned = [observer for observer in self.observers if observer.singles]
+        return watched(items, concerned, id=id, tenant=tenant, body=body) if concerned else items
 
     async def tokenize(self, model: str, content: str | tuple[Message, ...]) -> list[int]:
         """Raises UnknownModel."""

@@ -90,7 +90,7 @@ def routes(service: Service) -> APIRouter:
         with service.round_trip(route):
             body = await read_object(request, settings.max_body)
             _check(body, chat=chat)
-            items = runtime.generate(body, tenant_of(request))
+            items = runtime.generate(body, tenant_of(request), name)
             if not body.get("stream"):
                 done = await unless_gone(request, _last(items))
                 return JSONResponse(completion(body, done, id=name, created=created))

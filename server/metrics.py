@@ -78,12 +78,19 @@ class Picture(Collector):
         for status in ENDS:
             runs.add_metric([status], counters.runs[status])
         yield runs
+        yield GaugeMetricFamily("parrot_runs_open", "Runs under way", value=self._open_runs())
+        calls = self.service.runtime.calls.schedulers
+        waiting = sum(len(scheduler.decider.waiting) for scheduler in calls)
+        yield GaugeMetricFamily("parrot_calls_waiting", "Calls that wait for their turn on an engine", value=waiting)
         yield CounterMetricFamily(
             "parrot_calls_executed", "Engine executions", value=self.service.runtime.calls.executed
         )
         unclaimed = "Tokens generated for results that nobody claimed"
         yield CounterMetricFamily("parrot_unclaimed_tokens", unclaimed, value=counters.unclaimed_tokens)
         yield from self._engines()
+
+    def _open_runs(self) -> int:
+        return sum(not run.ended for run in self.service.runtime.runs)
 
     def _engines(self) -> Iterator[Metric]:
         engines = self.service.runtime.engines
@@ -103,4 +110,4 @@ def exposition(service: Service, stats: Sequence[Stats]) -> bytes:
     """The metrics in Prometheus' text format."""
     registry = CollectorRegistry()
     registry.register(Picture(service, stats))
-    return generate_latest(registry)
+    return generate_latest(registry) + generate_latest(service.measures.registry)

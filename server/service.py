@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from semantic_parrot.core.errors import ParrotError
 from semantic_parrot.core.runtime import Runtime
+from semantic_parrot.server.measures import Measures
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +24,15 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """`requests`: accepted POSTs by route, as /metrics reports them."""
+    """`requests`: accepted POSTs by route, and `measures`, as /metrics reports them."""
 
     runtime: Runtime
     settings: Settings
     requests: Counter[str] = field(default_factory=Counter)
+    measures: Measures = field(default_factory=Measures)
+
+    def __post_init__(self) -> None:
+        self.runtime.observers.append(self.measures)
 
     @contextmanager
     def round_trip(self, route: str) -> Iterator[None]:

@@ -76,7 +76,7 @@ class Site:
 
     def counted(self, name: str) -> float:
         """How much a metric has grown."""
-        return self.server.metrics()[name] - self._before[name]
+        return self.server.metrics()[name] - self._before.get(name, 0)
 
     def open_gate(self) -> None:
         assert self.gate is not None
