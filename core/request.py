@@ -24,6 +24,7 @@ from semantic_parrot.core.grammar import Grammar, ResponseFormat, StructuredOutp
 from semantic_parrot.core.program import explain
 from semantic_parrot.core.sampling import Options, Sampling
 from semantic_parrot.core.tools import CallBody, ToolCall, ToolChoice, ToolList, Tools, tools_of
+from semantic_parrot.core.unserved import Unserved
 
 #: Stands in a request's text for what is not known yet, where a prompt is filled ahead of its last words.
 UNKNOWN = "\ue00f\ue00e\ue00f"
@@ -70,6 +71,11 @@ class _Message(_Body):
     tool_calls: list[CallBody] | None = None
     tool_call_id: str | None = None
     name: str | None = None
+    # Clients send an answer's message back as it came, and OpenAI's has these.
+    refusal: Unserved = None
+    annotations: Annotated[list[Any], Field(max_length=0)] | None = None
+    audio: Unserved = None
+    function_call: Unserved = None
 
     @model_validator(mode="after")
     def _fits_its_role(self) -> _Message:
@@ -101,6 +107,12 @@ class _Common(Options):
     metadata: dict[str, str] | None = None
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
+    # Nothing is stored, whether a client says so or not.
+    store: Literal[False] | None = None
+    service_tier: Unserved = None
+    safety_identifier: Unserved = None
+    prompt_cache_key: Unserved = None
+    prompt_cache_retention: Unserved = None
 
     def grammar(self) -> Grammar | None:
         return grammar_of(self.response_format, self.structured_outputs)
@@ -114,6 +126,15 @@ class _Chat(_Common):
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    audio: Unserved = None
+    function_call: Unserved = None
+    functions: Unserved = None
+    modalities: Unserved = None
+    moderation: Unserved = None
+    prediction: Unserved = None
+    reasoning_effort: Unserved = None
+    verbosity: Unserved = None
+    web_search_options: Unserved = None
 
     @field_validator("top_logprobs")
     @classmethod
@@ -137,7 +158,9 @@ class _Completion(_Common):
     prompt: str
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
     #: Clients send it as what it is by default: the prompt is not repeated.
-    echo: Literal[False] = False
+    echo: Literal[False] | None = False
+    best_of: Unserved = None
+    suffix: Unserved = None
 
     def logprobs_wanted(self) -> int | None:
         return self.logprobs

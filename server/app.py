@@ -9,7 +9,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from semantic_parrot.core.runtime import Runtime
-from semantic_parrot.server import completions, errors, meta, reports, runs, sessions
+from semantic_parrot.server import completions, errors, meta, reports, responses, runs, sessions
 from semantic_parrot.server.service import Service, Settings
 
 
@@ -34,7 +34,7 @@ def create_app(runtime: Runtime, settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     service = Service(runtime, settings or Settings())
-    for room in (runs, reports, sessions, completions, meta):
+    for room in (runs, reports, sessions, completions, responses, meta):
         app.include_router(room.routes(service))
     errors.install(app)
     app.add_middleware(errors.QuietEnd)

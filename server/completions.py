@@ -15,26 +15,13 @@ from semantic_parrot.core.engines.protocol import Delta, Done, ModelInfo
 from semantic_parrot.core.errors import InternalError, InvalidRequest, ParrotError, UnknownModel, Unsupported
 from semantic_parrot.core.request import is_chat
 from semantic_parrot.core.response import Chunks, completion
-from semantic_parrot.server.body import read_object
+from semantic_parrot.server.body import read_object, refuse_query
+from semantic_parrot.server.eager import Items, last_item, next_item
 from semantic_parrot.server.service import Service
 from semantic_parrot.server.streams import EventStream, data, unless_gone
 from semantic_parrot.server.tenants.identity import tenant_of
 
-Items = AsyncGenerator[Delta | Done, None]
-
 log = logging.getLogger(__name__)
-
-
-async def _next(items: Items) -> Delta | Done:
-    async for item in items:
-        return item
-    raise InternalError("the engine's answer had no end")
-
-
-async def _last(items: Items) -> Done:
-    while not isinstance(item := await _next(items), Done):
-        pass
-    return item
 
 
 def _error_block(error: ParrotError) -> str:
@@ -49,7 +36,7 @@ async def _blocks(chunks: Chunks, first: Delta | Done, items: Items, *, usage: b
         item = first
         while isinstance(item, Delta):
             yield f"data: {data(chunks.delta(item))}\n\n"
-            item = await _next(items)
+            item = await next_item(items)
         for last in chunks.last(item):
             yield f"data: {data(last)}\n\n"
         if usage:
@@ -87,15 +74,16 @@ def routes(service: Service) -> APIRouter:
     async def answer(request: Request, route: str, *, chat: bool) -> Response:
         name = f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}"
         created = int(time.time())
+        refuse_query(request)
         with service.round_trip(route):
             body = await read_object(request, settings.max_body)
             _check(body, chat=chat)
             items = runtime.generate(body, tenant_of(request), name)
             if not body.get("stream"):
-                done = await unless_gone(request, _last(items))
+                done = await unless_gone(request, last_item(items))
                 return JSONResponse(completion(body, done, id=name, created=created))
             # The status is decided by the first token: a prompt that is too long is a 400, not a broken stream.
-            first = await unless_gone(request, _next(items))
+            first = await unless_gone(request, next_item(items))
         usage = (body.get("stream_options") or {}).get("include_usage", False)
         stream = _blocks(Chunks(body, id=name, created=created), first, items, usage=usage)
         return EventStream(stream, heartbeat=settings.heartbeat)
@@ -109,13 +97,15 @@ def routes(service: Service) -> APIRouter:
         return await answer(request, "/v1/completions", chat=False)
 
     @router.get("/v1/models")
-    async def models() -> Response:
+    async def models(request: Request) -> Response:
         """Every name that a request may use, aliases included; `root` is the model's own."""
+        refuse_query(request)
         found = [_model(name, info, started) for name, info in runtime.models.items()]
         return JSONResponse({"object": "list", "data": found})
 
     @router.get("/v1/models/{name:path}")
-    async def model(name: str) -> Response:
+    async def model(request: Request, name: str) -> Response:
+        refuse_query(request)
         info = runtime.models.get(name)
         if info is None:
             raise UnknownModel(f"no model {name!r} here", where=name)

@@ -21,7 +21,7 @@ __all__ = ["CONTENT_TYPE", "Readings", "exposition"]
 #: Seconds that a reading may take.
 PATIENCE = 5.0
 
-ROUTES = ("/v1/runs", "/v1/chat/completions", "/v1/completions")
+ROUTES = ("/v1/runs", "/v1/chat/completions", "/v1/completions", "/v1/responses")
 ENDS = ("finished", "failed", "cancelled")
 
 #: Field of Stats, its metric, its help.
@@ -69,7 +69,7 @@ class Picture(Collector):
     def collect(self) -> Iterator[Metric]:
         counters = self.service.runtime.counters
         requests = CounterMetricFamily(
-            "parrot_requests", "Accepted POSTs to runs, chat completions and completions", labels=["route"]
+            "parrot_requests", "Accepted POSTs to runs, chat completions, completions and responses", labels=["route"]
         )
         for route in ROUTES:
             requests.add_metric([route], self.service.requests[route])

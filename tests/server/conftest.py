@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import httpx
 import pytest
-from live import LocalServer
+from live import LiveServer, LocalServer
 from scripted import ScriptedEngine
 
 from semantic_parrot.core.engines.protocol import UNDIRECTED, Delta, Directions, Done, Usage
@@ -111,3 +111,13 @@ def site(_shared: Site) -> Site:
 @pytest.fixture
 def gated() -> Iterator[Site]:
     yield from _site(asyncio.Event())
+
+
+@pytest.fixture(scope="session")
+def tool_server(tmp_path_factory) -> Iterator[LiveServer]:
+    """A real model whose template has tools, for tests that send it their own calls."""
+    from tiny_models import make_model
+
+    model = make_model("llama", tmp_path_factory.mktemp("models") / "tiny", tools="hermes")
+    with LiveServer("--model", str(model), "--deterministic") as server:
+        yield server

@@ -84,6 +84,37 @@ def test_errors_are_the_clients_own_classes(client, site):
     assert site.counted("parrot_requests_total") == 0
 
 
+def test_an_answer_may_be_sent_back_as_it_came(client, site):
+    """With the nulls of what OpenAI has and the answer has not."""
+    first = client.chat.completions.create(model="default", messages=ASK, temperature=0).choices[0].message
+    client.chat.completions.create(model="default", messages=[*ASK, first, *ASK])
+    assert site.engine.seen[-1].messages[1].content == first.content
+    assert site.counted("parrot_requests_total") == 2
+
+
+@pytest.mark.parametrize(
+    "field",
+    "audio function_call functions modalities moderation prediction prompt_cache_key prompt_cache_retention "
+    "reasoning_effort safety_identifier service_tier store verbosity web_search_options".split(),
+)
+def test_what_openai_has_and_we_have_not_is_refused_unless_it_is_null(site, field):
+    body = {"model": "default", "messages": ASK, "max_tokens": 1}
+    assert site.http.post("/v1/chat/completions", json={**body, field: None}).status_code == 200
+    refused = site.http.post("/v1/chat/completions", json={**body, field: True})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == field
+    assert len(site.engine.seen) == 1
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/models", "/v1/models/default"]
+)
+def test_a_query_that_nobody_reads_is_refused(site, path):
+    response = site.http.request("GET" if "models" in path else "POST", f"{path}?timeout=3")
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "timeout"
+
+
 async def test_the_async_client_streams(site):
     async with openai.AsyncOpenAI(base_url=site.server.url, api_key="any", max_retries=0, timeout=20) as client:
         stream = await client.chat.completions.create(model="default", messages=ASK, stream=True)

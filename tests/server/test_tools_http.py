@@ -28,18 +28,9 @@ ASK = [{"role": "user", "content": "What is the weather?"}]
 NAMED = {"type": "function", "function": {"name": "weather"}}
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[LiveServer]:
-    from tiny_models import make_model
-
-    model = make_model("llama", tmp_path_factory.mktemp("models") / "tiny", tools="hermes")
-    with LiveServer("--model", str(model), "--deterministic") as server:
-        yield server
-
-
 @pytest.fixture
-def client(server) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=server.url, api_key="any", max_retries=0, timeout=60) as client:
+def client(tool_server) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=tool_server.url, api_key="any", max_retries=0, timeout=60) as client:
         yield client
 
 
@@ -88,14 +79,14 @@ def test_free_text_is_content(client):
 
 def test_a_conversation_goes_on(client):
     first = client.chat.completions.create(**options(NAMED)).choices[0].message
-    messages = [*ASK, first.model_dump(exclude_none=True)]
+    messages = [*ASK, first]
     messages += [{"role": "tool", "tool_call_id": call.id, "content": "It rains."} for call in first.tool_calls]
     second = client.chat.completions.create(**options("none") | {"messages": messages, "max_tokens": 5})
     assert second.choices[0].message.content
     assert second.usage.prompt_tokens > len(ASK)
 
 
-def test_in_a_program_the_variable_is_the_content(server):
+def test_in_a_program_the_variable_is_the_content(tool_server):
     call = {"id": "c", "output": "said", "request": options("required")}
     after = {
         "model": "default",
@@ -103,7 +94,7 @@ def test_in_a_program_the_variable_is_the_content(server):
         "messages": [{"role": "user", "content": {"$t": ["After:", {"var": "said"}]}}],
     }
     program = {"calls": [call, {"id": "d", "output": "end", "request": after}], "deltas": "all", "outputs": ["said"]}
-    run = httpx.post(f"{server.url}/runs", json=program, timeout=60).json()
+    run = httpx.post(f"{tool_server.url}/runs", json=program, timeout=60).json()
     assert run["outputs"] == {"said": ""}
     assert run["status"] == "finished"
     message = run["calls"]["c"]["response"]["choices"][0]["message"]
