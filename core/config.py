@@ -20,8 +20,12 @@ class ConfigError(ValueError):
 
 
 class ServerSection(Value):
+    """`log_prompts`: whether what clients send, and what they get, may stand in the log."""
+
     host: str | None = None
     port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    log_format: Literal["text", "json"] | None = None
+    log_prompts: bool | None = None
 
 
 class EngineSection(Value):

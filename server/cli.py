@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from semantic_parrot.core.config import Config
 
 Kernels = Literal["auto", "torch", "triton"]
+LogFormat = Literal["text", "json"]
 
 app = typer.Typer(
     name="parrot",
@@ -53,6 +54,12 @@ def serve(
         list[str] | None, typer.Option(help="One that an engine must be able to do; may be repeated.")
     ] = None,
     tpot: Annotated[float | None, typer.Option(min=0, help="Milliseconds per token that latency calls keep.")] = None,
+    log_format: Annotated[
+        LogFormat | None, typer.Option(help="Of standard error: text, or json with a line for each run and call; text.")
+    ] = None,
+    log_prompts: Annotated[
+        bool | None, typer.Option("--log-prompts/--no-log-prompts", help="Log what clients send and get, too; no.")
+    ] = None,
     dev: Annotated[bool, typer.Option("--dev", help="Serve POST /reset_prefix_cache, for measurements.")] = False,
     announce: Annotated[bool, typer.Option("--announce", help="Print one JSON line on stdout when ready.")] = False,
     exit_with_parent: Annotated[
@@ -77,6 +84,8 @@ def serve(
         "prefix_cache": prefix_cache,
         "kernels": kernels,
         "tpot": None if tpot is None else tpot / 1e3,
+        "log_format": log_format,
+        "log_prompts": log_prompts,
         "dev": dev,
         "announce": announce,
         "exit_with_parent": exit_with_parent,

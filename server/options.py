@@ -20,6 +20,8 @@ class ServeOptions:
     model: str | None = None
     host: str = "127.0.0.1"
     port: int = 8765
+    log_format: str = "text"
+    log_prompts: bool = False
     engines: int = 1
     deterministic: bool = False
     kv_tokens: int | None = None

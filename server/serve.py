@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import os
 import signal
 import socket
@@ -26,6 +25,7 @@ from semantic_parrot.server.app import create_app
 from semantic_parrot.server.listener import Protocol, Server, StartError, bind, cannot_listen, url_of
 from semantic_parrot.server.options import ServeOptions
 from semantic_parrot.server.service import Settings
+from semantic_parrot.server.telemetry import Telemetry, say
 
 #: Seconds that open requests have to end once the engines are closed.
 SHUTDOWN_SECONDS = 3
@@ -65,9 +65,10 @@ def native_engines(options: ServeOptions) -> list[Engine]:
     ]
 
 
-def _announce(url: str, model: str, *, machine: bool) -> None:
-    print(f"Parrot serves {model} at {url} (Ctrl-C stops it)", file=sys.stderr)
-    print(f"  any OpenAI client: base_url={url!r}, model={model!r}, any api_key", file=sys.stderr, flush=True)
+def _announce(url: str, model: str, *, machine: bool, person: bool) -> None:
+    if person:
+        print(f"Parrot serves {model} at {url} (Ctrl-C stops it)", file=sys.stderr)
+        print(f"  any OpenAI client: base_url={url!r}, model={model!r}, any api_key", file=sys.stderr, flush=True)
     if machine:
         print(json.dumps({"url": url, "model": model, "pid": os.getpid()}), flush=True)
 
@@ -105,7 +106,7 @@ async def _first(task: asyncio.Task[None], stop: _Stop) -> bool:
     return task.done()
 
 
-async def _run(options: ServeOptions, sock: socket.socket, runtime: Runtime) -> None:
+async def _run(options: ServeOptions, sock: socket.socket, runtime: Runtime, telemetry: Telemetry) -> None:
     stop = _Stop()
     stop.install(stdin=options.exit_with_parent)
     starting = asyncio.create_task(runtime.start())
@@ -120,10 +121,13 @@ async def _run(options: ServeOptions, sock: socket.socket, runtime: Runtime) -> 
     except OSError as error:  # another server bound the port beside us and was the first to listen
         await runtime.close()
         raise cannot_listen(options.host, options.port, error) from None
+    app = create_app(runtime, Settings(dev=options.dev))
     config = uvicorn.Config(
-        create_app(runtime, Settings(dev=options.dev)),
+        app,
         lifespan="off",  # the runtime is started here, where a model that can't be loaded is one line
         log_level="warning",
+        # In JSON, what uvicorn says goes the way of everything else.
+        log_config=None if options.log_format == "json" else uvicorn.config.LOGGING_CONFIG,
         access_log=False,
         http=Protocol,
         proxy_headers=False,
@@ -132,10 +136,13 @@ async def _run(options: ServeOptions, sock: socket.socket, runtime: Runtime) -> 
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
     model = runtime.engines[0].model.names[0]
+    if telemetry.traces is not None:
+        telemetry.traces.join(app)
 
     def up() -> None:
         garbage.settle()
-        _announce(url_of(sock), model, machine=options.announce)
+        _announce(url_of(sock), model, machine=options.announce, person=options.log_format == "text")
+        say("serving", url=url_of(sock), model=model)
 
     server = Server(config, runtime, up)
     serving = asyncio.create_task(server.serve(sockets=[sock]))
@@ -146,12 +153,13 @@ async def _run(options: ServeOptions, sock: socket.socket, runtime: Runtime) -> 
 
 def serve(options: ServeOptions, build: Callable[[ServeOptions], Sequence[Engine]] = native_engines) -> int:
     """Serve, with the engines that `build` makes, until a signal; the process's exit code."""
-    logging.basicConfig(level=logging.WARNING, format="parrot: %(levelname)s: %(message)s")
     try:
+        telemetry = Telemetry.set_up(options.log_format, os.environ, prompts=options.log_prompts)
         chosen: dict[str, Any] = {name: getattr(options, name) for name in ("disable", "enable", "tpot", "prices")}
         runtime = Runtime(build(options), **chosen)
-        with contextlib.closing(bind(options.host, options.port)) as sock:
-            asyncio.run(_run(options, sock, runtime))
+        runtime.observers += telemetry.observers
+        with contextlib.closing(bind(options.host, options.port)) as sock, contextlib.closing(telemetry):
+            asyncio.run(_run(options, sock, runtime, telemetry))
     except (StartError, ModelLoadError, ConfigError) as error:
         print(f"parrot: {error}", file=sys.stderr)
         return 2

@@ -135,8 +135,9 @@ class LocalServer(_Server):
 
     def __init__(self, runtime: Runtime, settings: Settings | None = None) -> None:
         self.runtime = runtime
+        self.app = create_app(runtime, settings)
         config = uvicorn.Config(
-            create_app(runtime, settings),
+            self.app,
             http=Protocol,
             lifespan="on",
             log_config=None,
