@@ -1,4 +1,4 @@
-"""What became of a run: GET /v1/runs/{id}/report, as JSON or as a page."""
+"""What became of a run: GET /v1/runs/{id}/report, as JSON or as a page, and GET /v1/runs/{id}/trace for Perfetto."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from semantic_parrot.core.report import report as make
 from semantic_parrot.core.snapshot import Snapshot
 from semantic_parrot.server.body import refuse_query
 from semantic_parrot.server.explain.page import page
+from semantic_parrot.server.explain.perfetto import perfetto
 from semantic_parrot.server.service import Service
 from semantic_parrot.server.tenants.identity import tenant_of
 
@@ -44,5 +45,14 @@ def routes(service: Service) -> APIRouter:
             return Response(await asyncio.to_thread(_json, found), media_type="application/json")
         text = await asyncio.to_thread(lambda: page(make(found)))
         return HTMLResponse(text, headers={"Content-Security-Policy": POLICY})
+
+    @router.get("/v1/runs/{run_id}/trace")
+    async def trace(request: Request, run_id: str) -> Response:
+        """The report as a Chrome trace, for Perfetto."""
+        refuse_query(request)
+        found = service.runtime.snapshot(run_id, tenant_of(request))
+        text = await asyncio.to_thread(lambda: json.dumps(perfetto(make(found))))
+        headers = {"Content-Disposition": f'attachment; filename="{found.id}.json"'}
+        return Response(text, media_type="application/json", headers=headers)
 
     return router
