@@ -20,10 +20,13 @@ class ConfigError(ValueError):
 
 
 class ServerSection(Value):
-    """`log_prompts`: whether what clients send, and what they get, may stand in the log."""
+    """`data_dir`: a directory, from where the server is started. `api_keys`: whether they are asked for. `log_prompts`:
+    whether what clients send, and what they get, may stand in the log."""
 
     host: str | None = None
     port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    data_dir: str | None = None
+    api_keys: bool | None = None
     log_format: Literal["text", "json"] | None = None
     log_prompts: bool | None = None
 

@@ -11,6 +11,8 @@ ParrotError
 │  ├─ EmptyPrompt
 │  ├─ ResultPending                a deferred result is read before it is there
 │  └─ ContextOverflow
+├─ InvalidKey (401)                no API key, or one that is not known here
+├─ Forbidden (403)                 a key that is not for this
 ├─ QuotaExceeded (402)             the run used up its tokens or cost; not 429, which clients repeat blindly
 ├─ NotFound (404)
 │  ├─ UnknownModel
@@ -24,7 +26,11 @@ ParrotError
 ├─ Cancelled (499)
 ├─ DeadlineExceeded (504)         the run's deadline came before the value
 ├─ OutOfMemory (503)              the engine had no memory for this request alone
-├─ EngineFailed (503, retryable)   the engine died or refused; another try may work
+├─ RateLimited (429, retryable)    the tenant's rate or concurrency; it says when to try again
+│  └─ QueueFull                    more wait than the server lets wait
+├─ InsufficientQuota (429)         the tenant's quota is used up: nothing helps before its period ends
+├─ Unavailable (503, retryable)    another try may work
+│  └─ EngineFailed                 the engine died or refused
 ├─ BadLogits (500)                 the model's logits give no next token: NaN, infinity, or all ruled out
 └─ InternalError (500)             our own bug
 
@@ -37,17 +43,19 @@ from typing import Any, ClassVar
 
 
 class ParrotError(Exception):
-    """Base of every error that crosses a room. `where` names the place: a field path, a call, a variable."""
+    """Base of every error that crosses a room. `where` names the place: a field path, a call, a variable.
+    `retry_after`: seconds until another try may work, where that is known."""
 
     code: ClassVar[str] = "internal_error"
     kind: ClassVar[str] = "server_error"
     status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
 
-    def __init__(self, message: str, *, where: str | None = None) -> None:
+    def __init__(self, message: str, *, where: str | None = None, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.where = where
+        self.retry_after = retry_after
 
     def body(self) -> dict[str, Any]:
         """The OpenAI error object, as HTTP bodies and `call.failed` events carry it."""
@@ -96,6 +104,18 @@ class ResultPending(InvalidRequest):
 
 class ContextOverflow(InvalidRequest):
     code = "context_length_exceeded"
+
+
+class InvalidKey(ParrotError):
+    code = "invalid_api_key"
+    kind = "invalid_request_error"
+    status = 401
+
+
+class Forbidden(ParrotError):
+    code = "forbidden"
+    kind = "invalid_request_error"
+    status = 403
 
 
 class QuotaExceeded(ParrotError):
@@ -173,11 +193,32 @@ class OutOfMemory(ParrotError):
     status = 503
 
 
-class EngineFailed(ParrotError):
-    code = "engine_failed"
+class RateLimited(ParrotError):
+    code = "rate_limit_exceeded"
+    kind = "rate_limit_error"
+    status = 429
+    retryable = True
+
+
+class QueueFull(RateLimited):
+    code = "queue_full"
+
+
+class InsufficientQuota(ParrotError):
+    code = "insufficient_quota"
+    kind = "insufficient_quota"
+    status = 429
+
+
+class Unavailable(ParrotError):
+    code = "unavailable"
     kind = "service_unavailable"
     status = 503
     retryable = True
+
+
+class EngineFailed(Unavailable):
+    code = "engine_failed"
 
 
 class BadLogits(ParrotError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
@@ -12,9 +13,13 @@ from semantic_parrot.core.runtime import Runtime
 from semantic_parrot.server import completions, errors, meta, reports, responses, runs, sessions
 from semantic_parrot.server.service import Service, Settings
 
+if TYPE_CHECKING:
+    from semantic_parrot.server.tenants.keys import Keyring
 
-def create_app(runtime: Runtime, settings: Settings | None = None) -> FastAPI:
-    """An application that starts `runtime` when it starts and closes it when it ends."""
+
+def create_app(runtime: Runtime, settings: Settings | None = None, keyring: Keyring | None = None) -> FastAPI:
+    """An application that starts `runtime` when it starts and closes it when it ends. `keyring` None: no keys are asked
+    for, and all requests are one tenant's."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -37,5 +42,9 @@ def create_app(runtime: Runtime, settings: Settings | None = None) -> FastAPI:
     for room in (runs, reports, sessions, completions, responses, meta):
         app.include_router(room.routes(service))
     errors.install(app)
+    if keyring is not None:
+        from semantic_parrot.server.tenants.gate import Gate
+
+        app.add_middleware(Gate, keyring)
     app.add_middleware(errors.QuietEnd)
     return app

@@ -36,6 +36,8 @@ def serve(
     model: Annotated[str | None, typer.Option(help="Model directory; the built-in demo model if left out.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="8765; 0 takes a free one.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1.")] = None,
+    data_dir: Annotated[str | None, typer.Option(help="What the server keeps; ~/.local/share/parrot.")] = None,
+    api_keys: Annotated[bool | None, typer.Option(help="Ask for them; not on loopback, and always elsewhere.")] = None,
     engines: Annotated[int | None, typer.Option(min=1, help="Engine processes; 1.")] = None,
     deterministic: Annotated[
         bool | None, typer.Option("--deterministic/--no-deterministic", help="Logits independent of the batch; no.")
@@ -77,6 +79,8 @@ def serve(
         "model": model,
         "host": host,
         "port": port,
+        "data_dir": data_dir,
+        "api_keys": api_keys,
         "engines": engines,
         "deterministic": deterministic,
         "kv_tokens": kv_tokens,
@@ -98,6 +102,63 @@ def serve(
         typer.echo(as_toml(options), nl=False)
         raise typer.Exit
     raise typer.Exit(run(options))
+
+
+keys_app = typer.Typer(
+    no_args_is_help=True, help="API keys: who may use the server. A server that runs notices at once."
+)
+app.add_typer(keys_app, name="keys")
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(envvar="PARROT_SERVE_DATA_DIR", help="The server's; ~/.local/share/parrot, or what --config says."),
+]
+ConfigFile = Annotated[Path | None, typer.Option(envvar="PARROT_SERVE_CONFIG", help="The file that the server reads.")]
+
+
+def _data(data_dir: Path | None, config: Path | None) -> Path:
+    from semantic_parrot.server.options import merge
+
+    return merge(_read(config), {"data_dir": data_dir and str(data_dir)}, set(), set()).data
+
+
+@keys_app.command("add")
+def keys_add(
+    tenant: Annotated[str, typer.Argument(metavar="NAME", help="The tenant; it may have several keys.")],
+    operator: Annotated[
+        bool, typer.Option("--operator", help="A key for /metrics and the engines' page, and no tenant's.")
+    ] = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Make a key and print it, this once: what is kept is its hash."""
+    from semantic_parrot.server.tenants import command
+
+    raise typer.Exit(command.add(_data(data_dir, config), tenant, operator=operator))
+
+
+@keys_app.command("ls")
+def keys_ls(
+    json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """List the keys, by their ids."""
+    from semantic_parrot.server.tenants import command
+
+    raise typer.Exit(command.ls(_data(data_dir, config), as_json=json))
+
+
+@keys_app.command("revoke")
+def keys_revoke(
+    name: Annotated[str, typer.Argument(help="The id of a key, or a tenant: all of its keys.")],
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Let a key open nothing any more."""
+    from semantic_parrot.server.tenants import command
+
+    raise typer.Exit(command.revoke(_data(data_dir, config), name))
 
 
 @app.command()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
+from math import ceil
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -26,8 +29,8 @@ class Refused(JSONResponse):
     and at once, and then the rest of the body is thrown away for a while (nginx calls it a lingering close).
     """
 
-    def __init__(self, content: Any, status_code: int) -> None:
-        super().__init__(content, status_code, headers={"Connection": "close"})
+    def __init__(self, content: Any, status_code: int, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(content, status_code, headers={**(headers or {}), "Connection": "close"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -76,10 +79,31 @@ class QuietEnd:
 def error_response(error: ParrotError) -> Response:
     if isinstance(error, BodyTooLarge):
         return Refused(error.body(), error.status)
-    headers = {"Retry-After": "1"} if error.retryable else None
-    if error.status >= 500 and not error.retryable:
-        headers = {"X-Should-Retry": "false"}  # OpenAI's clients repeat a 5xx by themselves unless they are told
-    return JSONResponse(error.body(), error.status, headers)
+    return JSONResponse(error.body(), error.status, _headers(error))
+
+
+def refusal(error: ParrotError, scope: Scope) -> Response:
+    """The answer to a request of which nothing was read."""
+    headers = Headers(scope=scope)
+    if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
+        return Refused(error.body(), error.status, _headers(error))
+    return JSONResponse(error.body(), error.status, _headers(error))
+
+
+def _headers(error: ParrotError) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    if error.retryable or error.retry_after is not None:
+        wait = 1.0 if error.retry_after is None else max(error.retry_after, 0.001)
+        headers["Retry-After"] = str(ceil(wait))
+        headers["Retry-After-Ms"] = str(ceil(wait * 1e3))  # which OpenAI's clients prefer
+    if not error.retryable and (error.status >= 500 or error.status == 429):
+        headers["X-Should-Retry"] = (
+            "false"  # OpenAI's clients repeat a 429 and a 5xx by themselves unless they are told
+        )
+    if error.status == 401:
+        # A browser asks for a password, which is the key, where it is told this.
+        headers["WWW-Authenticate"] = 'Bearer realm="Parrot", Basic realm="Parrot: the password is an API key"'
+    return headers
 
 
 def install(app: FastAPI) -> None:

@@ -4,17 +4,23 @@ wins."""
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from semantic_parrot.core.config import Config, PriceSection
 from semantic_parrot.core.usage import Price
 
+#: What the server keeps is here, unless it is told another place.
+DATA_DIR = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "parrot"
+
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """`model` None: the built-in demo model. `kv_tokens`, `kv_offload_tokens` None: the engine's choice. `kernels`: the
+    """`data_dir` None: `DATA_DIR`. `api_keys` None: they are asked for unless the server listens on loopback alone.
+    `model` None: the built-in demo model. `kv_tokens`, `kv_offload_tokens` None: the engine's choice. `kernels`: the
     NativeEngine's. `disable`, `enable`, `tpot` and `prices` are the Runtime's."""
 
     model: str | None = None
@@ -22,6 +28,8 @@ class ServeOptions:
     port: int = 8765
     log_format: str = "text"
     log_prompts: bool = False
+    data_dir: str | None = None
+    api_keys: bool | None = None
     engines: int = 1
     deterministic: bool = False
     kv_tokens: int | None = None
@@ -35,6 +43,11 @@ class ServeOptions:
     dev: bool = False
     announce: bool = False
     exit_with_parent: bool = False
+
+    @property
+    def data(self) -> Path:
+        """The data directory; it need not be there yet."""
+        return DATA_DIR if self.data_dir is None else Path(self.data_dir)
 
 
 def merge(file: Config, flags: Mapping[str, Any], enable: Set[str], disable: Set[str]) -> ServeOptions:

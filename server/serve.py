@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import json
 import os
+import shlex
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
@@ -26,6 +28,10 @@ from semantic_parrot.server.listener import Protocol, Server, StartError, bind, 
 from semantic_parrot.server.options import ServeOptions
 from semantic_parrot.server.service import Settings
 from semantic_parrot.server.telemetry import Telemetry, say
+
+if TYPE_CHECKING:
+    from semantic_parrot.server.tenants.keys import Keyring
+    from semantic_parrot.server.tenants.store import TenantStore
 
 #: Seconds that open requests have to end once the engines are closed.
 SHUTDOWN_SECONDS = 3
@@ -65,11 +71,15 @@ def native_engines(options: ServeOptions) -> list[Engine]:
     ]
 
 
-def _announce(url: str, model: str, *, machine: bool, person: bool) -> None:
-    if person:
+def _announce(url: str, model: str, keyring: Keyring | None, options: ServeOptions) -> None:
+    if options.log_format == "text":
         print(f"Parrot serves {model} at {url} (Ctrl-C stops it)", file=sys.stderr)
-        print(f"  any OpenAI client: base_url={url!r}, model={model!r}, any api_key", file=sys.stderr, flush=True)
-    if machine:
+        key = "any api_key" if keyring is None else "an api_key of `parrot keys add`"
+        print(f"  any OpenAI client: base_url={url!r}, model={model!r}, {key}", file=sys.stderr, flush=True)
+        if keyring is not None and keyring.empty:
+            add = f"parrot keys add NAME --data-dir {shlex.quote(str(options.data))}"
+            print(f"  keys are asked for, and there is none yet: {add}", file=sys.stderr, flush=True)
+    if options.announce:
         print(json.dumps({"url": url, "model": model, "pid": os.getpid()}), flush=True)
 
 
@@ -106,7 +116,24 @@ async def _first(task: asyncio.Task[None], stop: _Stop) -> bool:
     return task.done()
 
 
-async def _run(options: ServeOptions, sock: socket.socket, runtime: Runtime, telemetry: Telemetry) -> None:
+def open_tenants(options: ServeOptions, sock: socket.socket) -> TenantStore | None:
+    """Where the keys are, if they are asked for. Raises StartError."""
+    loopback = ip_address(sock.getsockname()[0]).is_loopback
+    if not (options.api_keys or (options.api_keys is None and not loopback)):
+        if not loopback:
+            raise StartError(f"API keys are required on {options.host}: only on loopback may the server do without")
+        return None
+    from semantic_parrot.server.tenants.store import StoreError, TenantStore
+
+    try:
+        return TenantStore(options.data)
+    except StoreError as error:
+        raise StartError(str(error)) from None
+
+
+async def _run(
+    options: ServeOptions, sock: socket.socket, runtime: Runtime, telemetry: Telemetry, tenants: TenantStore | None
+) -> None:
     stop = _Stop()
     stop.install(stdin=options.exit_with_parent)
     starting = asyncio.create_task(runtime.start())
@@ -121,7 +148,12 @@ async def _run(options: ServeOptions, sock: socket.socket, runtime: Runtime, tel
     except OSError as error:  # another server bound the port beside us and was the first to listen
         await runtime.close()
         raise cannot_listen(options.host, options.port, error) from None
-    app = create_app(runtime, Settings(dev=options.dev))
+    keyring = None
+    if tenants is not None:
+        from semantic_parrot.server.tenants.keys import Keyring
+
+        keyring = Keyring(tenants)
+    app = create_app(runtime, Settings(dev=options.dev), keyring)
     config = uvicorn.Config(
         app,
         lifespan="off",  # the runtime is started here, where a model that can't be loaded is one line
@@ -141,7 +173,7 @@ async def _run(options: ServeOptions, sock: socket.socket, runtime: Runtime, tel
 
     def up() -> None:
         garbage.settle()
-        _announce(url_of(sock), model, machine=options.announce, person=options.log_format == "text")
+        _announce(url_of(sock), model, keyring, options)
         say("serving", url=url_of(sock), model=model)
 
     server = Server(config, runtime, up)
@@ -158,8 +190,13 @@ def serve(options: ServeOptions, build: Callable[[ServeOptions], Sequence[Engine
         chosen: dict[str, Any] = {name: getattr(options, name) for name in ("disable", "enable", "tpot", "prices")}
         runtime = Runtime(build(options), **chosen)
         runtime.observers += telemetry.observers
-        with contextlib.closing(bind(options.host, options.port)) as sock, contextlib.closing(telemetry):
-            asyncio.run(_run(options, sock, runtime, telemetry))
+        with contextlib.ExitStack() as stack:
+            sock = stack.enter_context(contextlib.closing(bind(options.host, options.port)))
+            stack.enter_context(contextlib.closing(telemetry))
+            tenants = open_tenants(options, sock)
+            if tenants is not None:
+                stack.callback(tenants.close)
+            asyncio.run(_run(options, sock, runtime, telemetry, tenants))
     except (StartError, ModelLoadError, ConfigError) as error:
         print(f"parrot: {error}", file=sys.stderr)
         return 2

@@ -148,7 +148,7 @@ def test_an_unknown_host_is_one_line_and_exit_code_2():
     assert len(ended.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("args", [["--engines", "0"], ["--port", "70000"], ["--kv-tokens", "-1"], ["--data-dir", "x"]])
+@pytest.mark.parametrize("args", [["--engines", "0"], ["--port", "70000"], ["--kv-tokens", "-1"], ["--dta-dir", "x"]])
 def test_a_bad_flag_is_refused_by_name(args):
     ended = run(*args)
     assert ended.returncode == 2

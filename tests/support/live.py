@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
+from typing import Any
 from urllib.request import urlopen
 
 import uvicorn
@@ -133,9 +134,9 @@ class LiveServer(_Server):
 class LocalServer(_Server):
     """`with LocalServer(runtime) as server:` serves `runtime` on a loop in a thread; `call` runs there."""
 
-    def __init__(self, runtime: Runtime, settings: Settings | None = None) -> None:
+    def __init__(self, runtime: Runtime, settings: Settings | None = None, **more: Any) -> None:
         self.runtime = runtime
-        self.app = create_app(runtime, settings)
+        self.app = create_app(runtime, settings, **more)
         config = uvicorn.Config(
             self.app,
             http=Protocol,
