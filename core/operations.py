@@ -64,9 +64,11 @@ class XmlText(_Unary):
 
 
 class Json(_Unary):
-    """Text to JSON as LangChain's JsonOutputParser reads a complete answer, fences included; it repairs nothing."""
+    """Text to JSON as LangChain's JsonOutputParser reads a complete answer, fences included; it repairs nothing.
+    `only`: what is no object is an error."""
 
     op: Literal["json"]
+    only: Literal["object"] | None = None
 
 
 class Get(_Unary):

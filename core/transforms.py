@@ -65,7 +65,10 @@ def _xml_text(op: ops.XmlText, values: Values) -> str:
 
 
 def _json(op: ops.Json, values: Values) -> JSON:
-    return parse_json_answer(_text(values[op.of]))
+    value = parse_json_answer(_text(values[op.of]))
+    if op.only is not None and not isinstance(value, dict):
+        raise WrongType(f"expected an object, got {shown(value)}")
+    return value
 
 
 def _get(op: ops.Get, values: Values) -> JSON:

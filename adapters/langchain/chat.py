@@ -113,6 +113,11 @@ class ChatParrot(Fast, Served, ChatOpenAI, LowerableModel):
         if any(body.pop(name, None) for name in ("extra_headers", "extra_query")):
             raise Cut("the call has headers or a query of its own")
         body.pop("timeout", None)
+        if isinstance(body.get("response_format"), type):
+            # As the OpenAI client does when it sends it; private, but Semantic Kernel imports it from there too.
+            from openai.lib._parsing._completions import type_to_response_format_param
+
+            body["response_format"] = type_to_response_format_param(body["response_format"])
         body |= body.pop("extra_body", None) or {}
         try:
             body = json.loads(json.dumps({key: value for key, value in body.items() if key not in IGNORED}))

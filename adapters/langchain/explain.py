@@ -8,6 +8,7 @@ from typing import Any
 from langchain_core.runnables import Runnable
 
 from semantic_parrot.adapters.explanation import Explanation, Piece, Shared, producers, shared_prefixes
+from semantic_parrot.adapters.langchain.frames import TRANSPARENT
 from semantic_parrot.adapters.langchain.lower import LowerableModel, Lowering, rule_of, steps_of
 from semantic_parrot.adapters.langchain.planner import PLANNER, children_of, contains_model, enabled
 from semantic_parrot.adapters.langchain.sources import source_of
@@ -65,8 +66,11 @@ def _pending_trips(step: Step) -> int:
     """Round trips of what is not planned yet: below cut pieces, and after them."""
     if step.reason is not None:
         return _static_trips([step.runnable])
+    reached = [child for child in step.children if not child.waits]
     waiting = [child.runnable for child in step.children if child.waits]
-    return _static_trips(waiting) + sum(_pending_trips(child) for child in step.children if not child.waits)
+    if waiting and reached[-1].reason is not None:  # that is what they wait for
+        waiting.insert(0, reached.pop().runnable)
+    return _static_trips(waiting) + sum(map(_pending_trips, reached))
 
 
 def _static_trips(steps: Sequence[Any]) -> int:
@@ -91,4 +95,5 @@ def _readable(step: Any) -> bool:
     """Whether planning gets past `step`, as far as its type tells."""
     if isinstance(step, LowerableModel):
         return step.parrot_obstacle() is None
-    return rule_of(step) is not None and all(_readable(child) for child in children_of(step))
+    known = rule_of(step) is not None or isinstance(step, TRANSPARENT)
+    return known and all(_readable(child) for child in children_of(step))

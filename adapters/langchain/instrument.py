@@ -176,7 +176,7 @@ _HOOKS: tuple[tuple[type, tuple[str, ...]], ...] = (
     (RunnableSequence, _ALL),
     (RunnableParallel, _ALL),
     (RunnableAssign, _ALL),
-    (RunnableEachBase, ("invoke", "ainvoke")),
+    (RunnableEachBase, ("invoke", "ainvoke", "batch", "abatch")),
     (RunnableBranch, _WHOLE),
     (RunnableRetry, _WHOLE),
     (RunnableWithFallbacks, _WHOLE),

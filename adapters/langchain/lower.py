@@ -189,24 +189,23 @@ def _parallel(low: Lowering, runnable: RunnableParallel[Any], value: Value, kwar
 
 
 def _assign(low: Lowering, runnable: RunnableAssign, value: Value, kwargs: Kwargs) -> Value:
-    _refuse_pieces(low, value)
     known = fields(value)
     low.covers(runnable, runnable.mapper)
-    return Fields({**known.values, **_branches(low, runnable.mapper, value)}, known.rest)
+    return Fields({**known.values, **_branches(low, runnable.mapper, value)}, _added_up(low, known))
 
 
-def _refuse_pieces(low: Lowering, value: Value) -> None:
-    if low.streaming and isinstance(value, Fields) and value.rest is not None:
-        raise Cut("it adds up the pieces of a stream of JSON")
+def _added_up(low: Lowering, known: Fields) -> Ref | Unknown | None:
+    """What of `known` is passed on in pieces: in a stream, these are added up, and of JSON each piece is a whole."""
+    return UNKNOWN if low.streaming and known.rest is not None else known.rest
 
 
 def _pick(low: Lowering, runnable: RunnablePick, value: Value, kwargs: Kwargs) -> Value:
-    _refuse_pieces(low, value)
-    if isinstance(runnable.keys, str):
-        return item(value, runnable.keys)
     known = fields(value)
+    known = Fields(known.values, _added_up(low, known))
+    if isinstance(runnable.keys, str):
+        return item(known, runnable.keys)
     keys = [key for key in runnable.keys if known.rest is not None or key in known.values]
-    return Fields({key: item(value, key) for key in keys})
+    return Fields({key: item(known, key) for key in keys})
 
 
 def _passthrough(low: Lowering, runnable: RunnablePassthrough[Any], value: Value, kwargs: Kwargs) -> Value:
@@ -223,10 +222,16 @@ def _each(low: Lowering, runnable: RunnableEach[Any, Any], value: Value, kwargs:
     if kwargs:
         raise Cut("arguments are bound to a map")
     low.covers(runnable)
+
+    def body(one: Value) -> Value:
+        return low.run(runnable.bound, one, (runnable, "each"))
+
     dynamic = listed(value)
-    if dynamic is not None:
-        return low.each(dynamic, lambda one: low.run(runnable.bound, one, (runnable, "each")))
-    return Items(tuple(low.run(runnable.bound, one, (runnable, "each")) for one in items(value)))
+    streaming, low.streaming = low.streaming, False  # a map that is streamed invokes what it maps
+    try:
+        return low.each(dynamic, body) if dynamic is not None else Items(tuple(map(body, items(value))))
+    finally:
+        low.streaming = streaming
 
 
 def _retry(low: Lowering, runnable: RunnableRetry[Any, Any], value: Value, kwargs: Kwargs) -> Value:
@@ -258,10 +263,10 @@ def _str_parser(low: Lowering, runnable: StrOutputParser, value: Value, kwargs: 
 def _json_parser(low: Lowering, runnable: JsonOutputParser, value: Value, kwargs: Kwargs) -> Value:
     if runnable.diff:
         raise Cut("its parser makes patches")
-    made = answer_text(value).then("json")
     # In a stream, the parser gives what it has after each piece. Of dicts the next step takes the last one; lists,
     # texts and numbers it adds up.
-    return Fields({}, made) if low.streaming else Data(made)
+    options = {"only": "object"} if low.streaming else {}
+    return Data(answer_text(value).then("json", **options))
 
 
 def _comma_parser(low: Lowering, runnable: CommaSeparatedListOutputParser, value: Value, kwargs: Kwargs) -> Value:

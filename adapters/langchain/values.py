@@ -61,10 +61,11 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """A dict. `rest`: one whose keys are known only at run time, and which has every key that `values` lacks."""
+    """A dict. `rest`: one whose keys are known only at run time, and which has every key that `values` lacks; UNKNOWN
+    if only the run itself makes it."""
 
     values: Mapping[object, Value]
-    rest: Ref | None = None
+    rest: Ref | Unknown | None = None
 
 
 @dataclass(frozen=True, slots=True)

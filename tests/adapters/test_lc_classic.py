@@ -61,10 +61,28 @@ def stuff_after_map(llm):
 
 
 GIVEN = {"input_documents": DOCUMENTS, "tone": "calm"}
+TWO = [GIVEN, {**GIVEN, "tone": "loud"}]
+
+
+async def _astream(chain, config):
+    return [chunk async for chunk in chain.astream(GIVEN, config)]
+
+
+async def _events(chain, config):
+    """Without those of pieces, which come where they come."""
+    events = [event async for event in chain.astream_events(GIVEN, config, version="v2")]
+    found = [(event["event"], event["name"], event["data"].get("output")) for event in events]
+    return sorted((event for event in found if not event[0].endswith("_stream")), key=seen)
+
+
 WAYS = {
     "invoke": lambda chain, config: chain.invoke(GIVEN, config),
     "ainvoke": lambda chain, config: asyncio.run(chain.ainvoke(GIVEN, config)),
-    "batch": lambda chain, config: chain.batch([GIVEN, {**GIVEN, "tone": "loud"}], config),
+    "batch": lambda chain, config: chain.batch(TWO, config),
+    "abatch": lambda chain, config: asyncio.run(chain.abatch(TWO, config)),
+    "stream": lambda chain, config: list(chain.stream(GIVEN, config)),
+    "astream": lambda chain, config: asyncio.run(_astream(chain, config)),
+    "astream-events": lambda chain, config: asyncio.run(_events(chain, config)),
 }
 
 
@@ -90,7 +108,7 @@ def both(server, build, way="invoke"):
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("build", "trips"), [(refine, (5, 1)), (map_reduce, (6, 1)), (stuff_after_map, (6, 1))])
 def test_a_document_chain_is_one_program(server, build, trips, way):
-    runs = 2 if way == "batch" else 1
+    runs = 2 if "batch" in way else 1
     assert both(server, build, way) == tuple(runs * trip for trip in trips)
 
 

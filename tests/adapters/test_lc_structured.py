@@ -65,7 +65,7 @@ def both(server, work):
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
 def test_with_structured_output(server, llm, method):
     chain = PROMPT | llm.with_structured_output(Place, method=method)
-    assert len(explain(chain, {"who": "Ann"}).calls) == (method == "function_calling")
+    assert len(explain(chain, {"who": "Ann"}).calls) == 1
     (eager, _), (lowered, _) = both(server, lambda: chain.invoke({"who": "Ann"}))
     assert isinstance(eager, Place)
     assert lowered == eager
@@ -74,6 +74,9 @@ def test_with_structured_output(server, llm, method):
     assert server.metrics()["parrot_calls_executed_total"] == before + 1  # what was planned was claimed
     (eager_last, _), (lowered_last, _) = both(server, lambda: list(chain.stream({"who": "Ann"}))[-1])
     assert eager_last == lowered_last == eager
+    (eager_batch, trips), (lowered_batch, planned) = both(server, lambda: chain.batch([{"who": w} for w in "AB"]))
+    assert lowered_batch == eager_batch
+    assert (trips, planned) == (2, 1)
 
 
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])

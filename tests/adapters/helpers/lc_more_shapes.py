@@ -9,23 +9,78 @@ from langchain_core.output_parsers import (
     CommaSeparatedListOutputParser,
     JsonOutputParser,
     NumberedListOutputParser,
-    PydanticOutputParser,
 )
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder, PromptTemplate
 from langchain_core.runnables import (
-    RunnableBranch,
     RunnableLambda,
     RunnableParallel,
     RunnablePassthrough,
     RunnableSequence,
 )
-from lc_shapes import P, Pair, S, Shape, pair, remembered, retrieve, shout, step
+from lc_shapes import P, S, Shape, retrieve, shout, step
 
 CORRECT = (
-    Shape("single", lambda m: step("A {x}", m), {"x": "1"}, (1, 1)),
+    Shape("retry", lambda m: step("A {x}", m).with_retry() | step("B {y}", m) | step("C {y}", m), {"x": "1"}, (3, 1)),
     Shape(
-        "bound", lambda m: P("A {x}") | m.bind(stop=["q"]) | S() | P("B {y}") | m.bind(max_tokens=2), {"x": "1"}, (2, 1)
+        "fallbacks",
+        lambda m: step("A {x}", m).with_fallbacks([step("F {x}", m)]) | P("B {y}") | m.with_retry() | S(),
+        {"x": "1"},
+        (2, 1),
     ),
+    Shape(
+        "mustache",
+        lambda m: (
+            step("[html] {x}", m)
+            | ChatPromptTemplate.from_template("B <{{y}}> {{!no}}", template_format="mustache")
+            | m
+        ),
+        {"x": "1"},
+        (2, 1),
+    ),
+    Shape(
+        "json-assign",
+        lambda m: (
+            P("[json a b] {x}")
+            | m
+            | JsonOutputParser()
+            | RunnablePassthrough.assign(c=step("C {a}", m))
+            | step("D {b} {c}", m)
+        ),
+        {"x": "1"},
+        (3, 1),
+        streamed=(3, 2),
+    ),
+    Shape(
+        "json-assign-pick",
+        lambda m: (
+            P("[json a b] {x}")
+            | m
+            | JsonOutputParser()
+            | RunnablePassthrough.assign(c=step("C {a}", m)).pick(["c"])
+            | step("D {c}", m)
+        ),
+        {"x": "1"},
+        (3, 1),
+    ),
+    Shape(
+        "json-pick",
+        lambda m: P("[json a b] {x}") | m | JsonOutputParser().pick("a") | step("D {c}", m),
+        {"x": "1"},
+        (2, 1),
+        streamed=(2, 2),
+    ),
+    Shape(
+        "json-in-map",
+        lambda m: (
+            RunnableLambda(itemgetter("xs"))
+            | (P("[jsons a] {x}") | m | JsonOutputParser()).map()
+            | (lambda js: {"y": js[0][0]["a"], "z": js[1]})
+            | step("D {y} {z}", m)
+        ),
+        {"xs": [{"x": "1"}, {"x": "2"}]},
+        (3, 1),
+    ),
+    Shape("single", lambda m: step("A {x}", m), {"x": "1"}, (1, 1)),
     Shape(
         "wiring",
         lambda m: (
@@ -111,7 +166,6 @@ CORRECT = (
         lambda m: {"j": P("[json a b] {x}") | m | JsonOutputParser()} | step("use {j}", m),
         {"x": "1"},
         (2, 1),
-        streamed=(2, 2),
     ),
     Shape(
         "json-item",
@@ -167,19 +221,6 @@ CORRECT = (
         (8, 3),
     ),
     Shape(
-        "pydantic",
-        lambda m: (
-            P("[json a b] {x}")
-            | m
-            | PydanticOutputParser(pydantic_object=Pair)
-            | pair
-            | step("use {a}", m)
-            | step("C {y}", m)
-        ),
-        {"x": "1"},
-        (3, 2),
-    ),
-    Shape(
         "pulled",
         lambda m: (
             (RunnableLambda(retrieve) | step("A {y}", m)).with_retry()
@@ -188,33 +229,6 @@ CORRECT = (
         ),
         {"q": "z"},
         (3, 1),
-    ),
-    Shape("history", remembered, {"q": "?"}, (2, 1)),
-    Shape(
-        "classify",
-        lambda m: (
-            {"k": step("classify {x}", m), "x": itemgetter("x")}
-            | RunnableBranch((lambda d: "w" in d["k"], step("A {x}", m) | step("A2 {y}", m)), step("Z {x}", m))
-        ),
-        {"x": "1"},
-        (3, 2),
-    ),
-    Shape(
-        "branch",
-        lambda m: (
-            RunnableBranch((lambda d: len(d["x"]) > 0, step("A {x}", m) | step("A2 {y}", m)), step("Z {x}", m))
-            | step("B {y}", m)
-        ),
-        {"x": "1"},
-        (3, 1),
-    ),
-    Shape(
-        "inner-chain",
-        lambda m: (lambda c: RunnableLambda(lambda d: c.invoke(d) + "!") | step("B {y}", m))(
-            step("A {x}", m) | step("A2 {y}", m)
-        ),
-        {"x": "1"},
-        (3, 2),
     ),
     Shape(
         "returned-chain",
