@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-floor test-real check lint types serve gpu peers clean
+.PHONY: setup demo test test-floor test-real check lint types serve fuzz-api gpu peers clean
 
 setup: $(STAMP)
 
@@ -71,6 +71,10 @@ gpu:
 	$(GPU) benchmarks/ops.py --json benchmarks/results/ops-gpu.json
 	$(GPU) benchmarks/engine_gpu.py --json benchmarks/results/engine-gpu.json
 	$(GPU) benchmarks/dispatch.py --repeats 7 --write --json benchmarks/results/dispatch-gpu.json
+
+# Requests of the API's own description, good ones and bad ones; CI makes some hundred of them. About an hour of one core.
+fuzz-api: $(STAMP)
+	PARROT_FUZZ_CASES=$(or $(CASES),101000) $(BIN)/python -m pytest -s --timeout 0 tests/server/test_openapi.py $(ARGS)
 
 # The engines that benchmarks/engine.py compares, outside the checkout (PARROT_PEERS: where). NAMES: only these.
 peers: $(STAMP)

@@ -118,7 +118,7 @@ class _Common(Options):
         return grammar_of(self.response_format, self.structured_outputs)
 
 
-class _Chat(_Common):
+class ChatBody(_Common):
     messages: Annotated[list[_Message], Field(min_length=1)]
     tools: ToolList | None = None
     tool_choice: ToolChoice | None = None
@@ -147,14 +147,14 @@ class _Chat(_Common):
         return self.top_logprobs or 0 if self.logprobs else None
 
     @model_validator(mode="after")
-    def _one_limit(self) -> _Chat:
+    def _one_limit(self) -> ChatBody:
         both = self.max_tokens is not None and self.max_completion_tokens is not None
         if both and self.max_tokens != self.max_completion_tokens:
             raise ValueError("max_tokens and max_completion_tokens disagree")
         return self
 
 
-class _Completion(_Common):
+class CompletionBody(_Common):
     prompt: str
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
     #: Clients send it as what it is by default: the prompt is not repeated.
@@ -179,7 +179,7 @@ def parse_request(body: Mapping[str, Any], *, prefix: str = "", allow_empty: boo
     """
     try:
         if is_chat(body):
-            chat = _Chat.model_validate(body)
+            chat = ChatBody.model_validate(body)
             messages = tuple(m.message(f"messages[{i}]") for i, m in enumerate(chat.messages))
             empty = not any(m.content or m.calls for m in messages)
             limit = chat.max_completion_tokens if chat.max_tokens is None else chat.max_tokens
@@ -187,7 +187,7 @@ def parse_request(body: Mapping[str, Any], *, prefix: str = "", allow_empty: boo
             tools = tools_of(chat.tools, chat.tool_choice, chat.parallel_tool_calls, constrained=grammar is not None)
             request = ModelRequest(chat.model, messages, None, chat.sampling(limit), grammar, tools)
         else:
-            text = _Completion.model_validate(body)
+            text = CompletionBody.model_validate(body)
             empty = not text.prompt
             # OpenAI's completions stop after 16 tokens unless told otherwise; chat has no such default.
             limit = 16 if text.max_tokens is None else text.max_tokens

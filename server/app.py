@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache, partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from fastapi import FastAPI
 
 from semantic_parrot.core.runtime import Runtime
 from semantic_parrot.server import completions, errors, meta, reports, responses, runs, sessions
+from semantic_parrot.server.openapi import describe
 from semantic_parrot.server.service import Service, Settings
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ def create_app(runtime: Runtime, settings: Settings | None = None, keyring: Keyr
     for room in (runs, reports, sessions, completions, responses, meta):
         app.include_router(room.routes(service))
     errors.install(app)
+    app.openapi = cache(partial(describe, app))  # type: ignore[method-assign]
     if keyring is not None:
         from semantic_parrot.server.tenants.gate import Gate
 
