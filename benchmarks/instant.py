@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import get_args
 
 from semantic_parrot.core.engines.protocol import (
@@ -27,7 +27,7 @@ class InstantEngine:
     name = "instant"
     window = 1024
     model = ModelInfo(("default",), 1 << 20)
-    healthy = True
+    healthy, coming = True, False
     abilities: frozenset[Ability] = frozenset(get_args(Ability))
 
     def __init__(self) -> None:
@@ -37,6 +37,7 @@ class InstantEngine:
     async def start(self) -> None: ...
     async def close(self) -> None: ...
     async def forget_prefixes(self) -> None: ...
+    def watch(self, told: Callable[[], None]) -> None: ...
 
     def prefill(self, key: object, request: ModelRequest | None, keep: tuple[Keep, ...] = ()) -> None: ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -15,19 +16,22 @@ from weakref import WeakKeyDictionary
 from semantic_parrot.core.analysis import skeleton
 from semantic_parrot.core.config import ConfigError
 from semantic_parrot.core.engines.protocol import Delta, Directions, Done, Engine, ModelInfo, Placed
-from semantic_parrot.core.errors import UnknownModel
+from semantic_parrot.core.errors import EngineFailed, UnknownModel
 from semantic_parrot.core.fills import Fills
 from semantic_parrot.core.flight import Flights
 from semantic_parrot.core.hints import Hints
 from semantic_parrot.core.observer import Execution, Observer
 from semantic_parrot.core.request import ModelRequest, parse_request
+from semantic_parrot.core.rerun import ATTEMPTS, Bill, Told
 from semantic_parrot.core.scheduler import Scheduler
 from semantic_parrot.core.scheduling import Placement, Policy, Task
 from semantic_parrot.core.shape import Shape
-from semantic_parrot.core.usage import NOTHING, Meter, Payer, Price
+from semantic_parrot.core.usage import Meter, Payer, Price
 from semantic_parrot.core.wire import content_key
 
 Items = AsyncGenerator[Delta | Done, None]
+
+log = logging.getLogger(__name__)
 
 
 class Calls:
@@ -138,19 +142,38 @@ class Calls:
     async def _execute(
         self, request: ModelRequest, scheduler: Scheduler, task: Task, payer: Payer, hints: Hints
     ) -> Items:
+        """On one engine after another, while the one that has it is lost."""
+        bill, told = Bill(payer), Told()
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                async with aclosing(self._attempt(request, scheduler, task, hints, bill, told)) as items:
+                    async for item in items:
+                        if (new := told.new(item)) is not None:
+                            yield new
+                return
+            except EngineFailed as error:
+                if attempt == ATTEMPTS or not told.resumable or not scheduler.elsewhere(told.engine):
+                    raise
+                log.warning("a call is run again: %s", error.message)
+                told.again()
+                task.state = "new"
+
+    async def _attempt(
+        self, request: ModelRequest, scheduler: Scheduler, task: Task, hints: Hints, bill: Bill, told: Told
+    ) -> Items:
         placement = await scheduler.acquire(task)
-        engine, done, told = scheduler.engines[placement.engine], None, NOTHING
+        engine, done = scheduler.engines[placement.engine], None
+        told.engine = placement.engine
         try:
             self.executed += 1
-            payer.began()
+            bill.began()
             self.fills.started(hints.call, placement.engine)
             async with aclosing(engine.generate(request, self._directions(placement, hints))) as items:
                 async for item in items:
                     if placement.filled is None:
                         scheduler.filled(placement)
                     if item.usage is not None:
-                        payer.took(item.usage - told)
-                        told = item.usage
+                        bill.took(item.usage)
                     if isinstance(item, Done):
                         done = item
                     else:

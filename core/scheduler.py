@@ -27,6 +27,8 @@ class Scheduler:
         self.decider = Decider([engine.window for engine in engines], policy, preempting)
         self._turns: dict[int, tuple[Task, asyncio.Future[Placement]]] = {}
         self._soon = False
+        for engine in self.engines:
+            engine.watch(self._dispatch)
 
     async def acquire(self, task: Task) -> Placement:
         """Where the task may run, once it has its turn; `release` must follow. Raises EngineFailed, if no engine is up,
@@ -67,6 +69,14 @@ class Scheduler:
         self.decider.promote(task)
         self._dispatch()
 
+    def elsewhere(self, lost: int | None) -> bool:
+        """Whether a task that engine `lost` failed to finish can be run again."""
+        return lost is not None and any(e.healthy or e.coming for i, e in enumerate(self.engines) if i != lost)
+
+    def _expects(self) -> bool:
+        """Whether an engine will be up soon. Who has but one is told at once that it is down."""
+        return len(self.engines) > 1 and any(engine.coming for engine in self.engines)
+
     def _placed(self, task: Task) -> Placement | None:
         for engine in self.decider.fleet.engines:
             if task.ticket in engine.running:
@@ -77,7 +87,7 @@ class Scheduler:
         self._soon = False
         for index, engine in enumerate(self.engines):
             self.decider.fleet.set_up(index, engine.healthy)
-        if not any(state.up for state in self.decider.fleet.engines):
+        if not any(state.up for state in self.decider.fleet.engines) and not self._expects():
             for task in self.decider.waiting.tasks():
                 self.decider.cancel(task)
             self._refuse(EngineFailed("no engine is up; try again shortly"))

@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncGenerator, Hashable, Sequence
+from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -114,6 +114,8 @@ class NativeEngine:
         self._child: Child | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._up_again = asyncio.Event()
+        self._failures = 0  # in a row, to load the model again
+        self._watchers: list[Callable[[], None]] = []
         self._ids = itertools.count(1)
         self._ahead: dict[Hashable, int] = {}
         self._latest = Stats()
@@ -128,6 +130,17 @@ class NativeEngine:
     @property
     def healthy(self) -> bool:
         return self._child is not None and self._child.alive
+
+    @property
+    def coming(self) -> bool:
+        return self._keeper is not None and not self.healthy and not self._failures
+
+    def watch(self, told: Callable[[], None]) -> None:
+        self._watchers.append(told)
+
+    def _changed(self) -> None:
+        for told in self._watchers:
+            told()
 
     @property
     def pid(self) -> int | None:
@@ -233,18 +246,20 @@ class NativeEngine:
 
     async def _keep(self) -> None:
         """Replace a child that died by a new one, for as long as the engine is open."""
-        failures = 0
         while True:
             assert self._child is not None
             await self._child.ended
             logger.error("engine %s died (%s); restarting it", self.name, await self._child.reap())
             self._before = self._latest
+            self._changed()
             while not self._child.alive:
-                await asyncio.sleep(_BACKOFF[min(failures, len(_BACKOFF) - 1)])
+                await asyncio.sleep(_BACKOFF[min(self._failures, len(_BACKOFF) - 1)])
                 try:
                     self._child, _ = await spawn(self._options)
-                    failures = 0
+                    self._failures = 0
                     self._up_again.set()
+                    self._changed()
                 except ModelLoadError as error:
-                    failures += 1
+                    self._failures += 1
+                    self._changed()
                     logger.error("engine %s can't be restarted: %s", self.name, error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Hashable
+from collections.abc import AsyncGenerator, Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -173,6 +173,16 @@ class Engine(Protocol):
     @property
     def healthy(self) -> bool:
         """False while the engine can take no requests (it died and is being restarted)."""
+        ...
+
+    @property
+    def coming(self) -> bool:
+        """Unhealthy, and expected back by itself: where a model has other engines too, its calls wait for it rather
+        than be refused."""
+        ...
+
+    def watch(self, told: Callable[[], None]) -> None:
+        """`told` is called after each change of `healthy` or `coming`."""
         ...
 
     async def start(self) -> None:

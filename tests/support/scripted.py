@@ -56,7 +56,8 @@ class ScriptedEngine:
         self.abilities: frozenset[Ability] = frozenset(("prefill-ahead",))
         self.window = window
         self.model = ModelInfo(names, 4096)
-        self.healthy = False
+        self._healthy = self._coming = False
+        self._watchers: list[Callable[[], None]] = []
         self.seen: list[ModelRequest] = []
         self.directed: list[Directions] = []
         self.prefills: list[tuple[Hashable, ModelRequest | None]] = []
@@ -72,6 +73,31 @@ class ScriptedEngine:
 
     async def close(self) -> None:
         self.healthy = False
+
+    @property
+    def healthy(self) -> bool:
+        return self._healthy
+
+    @healthy.setter
+    def healthy(self, up: bool) -> None:
+        self._healthy = up
+        self._changed_health()
+
+    @property
+    def coming(self) -> bool:
+        return self._coming and not self._healthy
+
+    @coming.setter
+    def coming(self, soon: bool) -> None:
+        self._coming = soon
+        self._changed_health()
+
+    def watch(self, told: Callable[[], None]) -> None:
+        self._watchers.append(told)
+
+    def _changed_health(self) -> None:
+        for told in self._watchers:
+            told()
 
     def _count(self, change: int) -> None:
         self.running += change

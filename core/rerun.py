@@ -1,0 +1,86 @@
+"""A call whose engine was lost is run again on another one, and its caller notices nothing."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+
+from semantic_parrot.core.engines.protocol import Delta, Done, Usage
+from semantic_parrot.core.errors import EngineFailed
+from semantic_parrot.core.usage import NOTHING, Payer
+
+#: Times that one call is executed, at most.
+ATTEMPTS = 3
+
+
+class Told:
+    """What the caller was told of each choice, and can't be taken back: an answer that is made again must begin with
+    it. Tool calls and log-probabilities can't be resumed once any were told. `engine`: that tells now."""
+
+    def __init__(self) -> None:
+        self.engine: int | None = None
+        self._text: defaultdict[int, str] = defaultdict(str)
+        self._at: dict[int, int] = {}  # characters of it that the present attempt has repeated
+        self._whole = True
+
+    @property
+    def resumable(self) -> bool:
+        return self._whole or not self._text
+
+    def again(self) -> None:
+        """Another attempt begins."""
+        self._at = dict.fromkeys(self._text, 0)
+
+    def new(self, item: Delta | Done) -> Delta | Done | None:
+        """`item` without what was told before; None: that is nothing. Raises EngineFailed where it says something
+        else."""
+        if isinstance(item, Done):
+            for index, choice in enumerate(item.choices):
+                self._repeats(index, choice.text, 0)
+                if len(choice.text) < len(self._text[index]):
+                    self._differs(index)
+            return item
+        told, at = self._text[item.index], self._at.get(item.index)
+        if at is not None and at < len(told):
+            self._repeats(item.index, item.text, at)
+            self._at[item.index] = at + len(item.text)
+            fresh = item.text[len(told) - at :]
+            if not fresh:
+                return None
+            item = replace(item, text=fresh)
+        self._at.pop(item.index, None)
+        self._text[item.index] += item.text
+        self._whole = self._whole and not item.calls and not item.logprobs
+        return item
+
+    def _repeats(self, index: int, text: str, at: int) -> None:
+        told = self._text[index][at:]
+        if not (text.startswith(told) or told.startswith(text)):
+            self._differs(index)
+
+    def _differs(self, index: int) -> None:
+        message = f"the engine was lost after {len(self._text[index])} characters, and another one answers otherwise"
+        raise EngineFailed(message)
+
+
+class Bill:
+    """What all attempts of one call take, told to its payer: once, and not again for what is made again."""
+
+    def __init__(self, payer: Payer) -> None:
+        self._payer = payer
+        self._told = NOTHING
+        self._began = False
+
+    def began(self) -> None:
+        if not self._began:
+            self._began = True
+            self._payer.began()
+
+    def took(self, usage: Usage) -> None:
+        """`usage`: of the present attempt so far."""
+        told = self._told
+        prompt, cached = (usage.prompt, usage.cached) if usage.prompt > told.prompt else (told.prompt, told.cached)
+        now = Usage(prompt, cached, max(usage.completion, told.completion))
+        if now != told:
+            self._payer.took(now - told)
+            self._told = now
