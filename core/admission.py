@@ -7,20 +7,24 @@ from typing import Any
 
 from semantic_parrot.core.errors import InvalidRequest, TooLarge
 from semantic_parrot.core.program import Branch, Call, Map, Program
-from semantic_parrot.core.request import parse_request
+from semantic_parrot.core.request import ModelRequest, parse_request
 from semantic_parrot.core.shape import Shape
 from semantic_parrot.core.transforms import check as check_transform
 from semantic_parrot.core.value import JSON, refuse_large
 from semantic_parrot.core.wire import TEMPLATE, references, render
 
+#: Of a request, at a place of the program.
+Check = Callable[[ModelRequest, str], object]
 
-def admit(program: Program, existing: Collection[str], find_model: Callable[[str, str], object]) -> None:
+
+def admit(program: Program, existing: Collection[str], check: Check) -> None:
     """Raises ParrotError with the place of the first fault. `existing`: the variables of the session that it joins;
-    `find_model` (name, place) raises UnknownModel. Cycles and unknown references are the graph's to refuse."""
+    `check` (request, place) raises UnknownModel, or Unsupported for what its engines can't do. Cycles and unknown
+    references are the graph's to refuse."""
     checked: set[Shape | str] = set()
     for where, node in program.places():
         if isinstance(node, Call):
-            _check_call(node, f"{where}.request", checked, find_model)
+            _check_call(node, f"{where}.request", checked, check)
         elif not isinstance(node, Map | Branch):
             check_transform(node, where)
     for name, value in program.inputs.items():
@@ -50,7 +54,9 @@ class _AnyText(dict[str, str]):
         return "x"
 
 
-def _check_call(call: Call, where: str, checked: set[Shape | str], find_model: Callable[[str, str], object]) -> None:
+def _check_call(
+    call: Call, where: str, checked: set[Shape | str], check: Callable[[ModelRequest, str], object]
+) -> None:
     """What can be known of a call before its inputs have values. `checked`: what is valid."""
     shape = call.prompt.shape
     if shape in checked:
@@ -62,7 +68,7 @@ def _check_call(call: Call, where: str, checked: set[Shape | str], find_model: C
             message = f"{where}.model: the model must be known beforehand, and not by variable {variables[0]!r}"
             raise InvalidRequest(message, where=f"{where}.model")
         request = parse_request(render(shape.request, _AnyText()), prefix=where, allow_empty=True)
-        find_model(request.model, f"{where}.model")
+        check(request, where)
         if kind is not None:
             checked.add(kind)
 

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 from semantic_parrot.core.analysis import skeleton
 from semantic_parrot.core.config import ConfigError
 from semantic_parrot.core.engines.protocol import Delta, Directions, Done, Engine, ModelInfo, Placed
-from semantic_parrot.core.errors import EngineFailed, UnknownModel
+from semantic_parrot.core.errors import EngineFailed, UnknownModel, Unsupported
 from semantic_parrot.core.fills import Fills
 from semantic_parrot.core.flight import Flights
 from semantic_parrot.core.hints import Hints
@@ -60,6 +60,8 @@ class Calls:
         for name, serving in by_name.items():
             same = tuple(id(engine) for engine in serving)
             self._schedulers[name] = shared[same] = shared.get(same) or Scheduler(serving, policy)
+        if engines:  # every server has its first model under this name
+            self._schedulers.setdefault("default", self._schedulers[engines[0].model.names[0]])
         self.schedulers = tuple(shared.values())
         self._prices: dict[Scheduler, Price] = {}
         self._waiting: WeakKeyDictionary[Meter, tuple[Scheduler, Callable[[], Task | None]]] = WeakKeyDictionary()
@@ -87,6 +89,17 @@ class Calls:
             known = ", ".join(sorted(self._schedulers))
             raise UnknownModel(f"no model {model!r} here; there is: {known}", where=where) from None
 
+    def check(self, request: ModelRequest, where: str = "") -> Scheduler:
+        """The engines that serve it; every one of them must be able to. Raises UnknownModel, or Unsupported, with the
+        field's path (after `where`)."""
+        scheduler = self.scheduler(request.model, f"{where}.model" if where else "model")
+        try:
+            for engine in scheduler.engines:
+                engine.check(request)
+        except Unsupported as error:
+            raise Unsupported(error.message, where=".".join(filter(None, (where, error.where)))) from None
+        return scheduler
+
     def price(self, model: str) -> Price | None:
         """What the model's tokens cost; None where that is not configured. Raises UnknownModel."""
         return self._prices.get(self.scheduler(model))
@@ -98,7 +111,7 @@ class Calls:
     def generate(self, body: Mapping[str, Any], hints: Hints) -> Items:
         """Execute one rendered request. Raises InvalidRequest or UnknownModel here, other errors on the way."""
         request = parse_request(body)
-        scheduler = self.scheduler(request.model)
+        scheduler = self.check(request)
         prompt = hints.skeleton or skeleton(body)
         objectives = self._policy.on("objectives")
         task = hints.task(prompt, scheduler.decider.estimates, time.monotonic(), objectives=objectives)
@@ -152,11 +165,13 @@ class Calls:
                             yield new
                 return
             except EngineFailed as error:
-                if attempt == ATTEMPTS or not told.resumable or not scheduler.elsewhere(told.engine):
+                if told.engine is None or not told.resumable or not scheduler.elsewhere(told.engine):
+                    raise
+                if attempt == ATTEMPTS:
                     raise
                 log.warning("a call is run again: %s", error.message)
                 told.again()
-                task.state = "new"
+                task.state, task.lost = "new", (*task.lost, told.engine)
 
     async def _attempt(
         self, request: ModelRequest, scheduler: Scheduler, task: Task, hints: Hints, bill: Bill, told: Told

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, StringConstraints, ValidationError
 
 from semantic_parrot.core.model import Value
 from semantic_parrot.core.usage import Price
@@ -62,13 +62,28 @@ class PriceSection(Value):
         return Price(self.prompt, self.prompt if self.cached is None else self.cached, self.completion)
 
 
+class RemoteSection(Value):
+    """An engine behind OpenAI's routes: see RemoteEngine. `key_env`: the environment variable that holds its key."""
+
+    kind: Literal["openai", "parrot", "vllm", "sglang", "llama.cpp", "transformers", "ollama"]
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[^/]+")]
+    model: str | None = None
+    names: list[Annotated[str, StringConstraints(min_length=1)]] = Field(default=[])
+    window: Annotated[int, Field(ge=1)] = 64
+    context: Annotated[int, Field(ge=1)] | None = None
+    priority: bool = False
+    key_env: str | None = None
+    idle_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 300.0
+
+
 class Config(Value):
-    """`prices` by model, under any name that requests may use for it."""
+    """`prices` by model, under any name that requests may use for it; `engines` by the engine's name."""
 
     server: ServerSection = ServerSection()
     engine: EngineSection = EngineSection()
     scheduling: SchedulingSection = SchedulingSection()
     prices: dict[str, PriceSection] = Field(default={})
+    engines: dict[str, RemoteSection] = Field(default={})
 
 
 def read_config(path: Path) -> Config:
@@ -90,14 +105,15 @@ def _first_fault(error: ValidationError, text: str) -> str:
     fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = [str(part) for part in fault["loc"]]
     line = _line(text, place)
-    depth = 2 if place[0] == "prices" else 1
-    section = f"[{place[0]}]" if depth == 1 or len(place) < 2 else f'[prices."{place[1]}"]'
+    named: Any = {"prices": PriceSection, "engines": RemoteSection}.get(place[0])
+    depth = 1 if named is None else 2
+    section = f"[{place[0]}]" if depth == 1 or len(place) < 2 else f'[{place[0]}."{place[1]}"]'
     key = ".".join(place[depth:])
     if fault["type"] != "extra_forbidden":
         return f"{line}: {section} {key}: {fault['msg']}" if key else f"{line}: {section}: {fault['msg']}"
     if not key:
         return f"{line}: no section or key {place[0]!r}; there is: {', '.join(Config.model_fields)}"
-    known: Any = PriceSection if depth == 2 else Config.model_fields[place[0]].annotation
+    known: Any = named or Config.model_fields[place[0]].annotation
     return f"{line}: {section} has no key {key!r}; it may have: {', '.join(known.model_fields)}"
 
 

@@ -21,7 +21,7 @@ from semantic_parrot.core.errors import InvalidRequest, NotFound
 from semantic_parrot.core.history import History
 from semantic_parrot.core.observer import Observer, watched
 from semantic_parrot.core.program import Program
-from semantic_parrot.core.request import Message
+from semantic_parrot.core.request import Message, ModelRequest
 from semantic_parrot.core.run import Run
 from semantic_parrot.core.scheduling import OPTIMISATIONS, Policy
 from semantic_parrot.core.session import Session
@@ -138,7 +138,7 @@ class Runtime:
 
     def _start(self, program: Program, session: Session) -> Run:
         begun, quota, deadline = time.monotonic(), program.parrot.quota, program.parrot.deadline_ms
-        admit(program, session.graph.variables, partial(self._find_model, priced=bool(quota and quota.cost)))
+        admit(program, session.graph.variables, partial(self._check_call, priced=bool(quota and quota.cost)))
         run = Run(program, session, self.calls, self._grace)
         run.on_done(self._ended)
         session.join(program, run)
@@ -154,10 +154,10 @@ class Runtime:
                 run.on_done(lambda _: expiry.cancel())
         return run
 
-    def _find_model(self, model: str, where: str, *, priced: bool) -> None:
-        self.calls.scheduler(model, where)
-        if priced and self.calls.price(model) is None:
-            message = f"parrot.quota.cost: no price is configured for the model {model!r} of {where}"
+    def _check_call(self, request: ModelRequest, where: str, *, priced: bool) -> None:
+        self.calls.check(request, where)
+        if priced and self.calls.price(request.model) is None:
+            message = f"parrot.quota.cost: no price is configured for the model {request.model!r} of {where}.model"
             raise InvalidRequest(message, where="parrot.quota.cost")
 
     @property

@@ -69,9 +69,9 @@ class Scheduler:
         self.decider.promote(task)
         self._dispatch()
 
-    def elsewhere(self, lost: int | None) -> bool:
+    def elsewhere(self, lost: int) -> bool:
         """Whether a task that engine `lost` failed to finish can be run again."""
-        return lost is not None and any(e.healthy or e.coming for i, e in enumerate(self.engines) if i != lost)
+        return any(e.healthy or e.coming for i, e in enumerate(self.engines) if i != lost)
 
     def _expects(self) -> bool:
         """Whether an engine will be up soon. Who has but one is told at once that it is down."""

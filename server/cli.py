@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from semantic_parrot.core.config import Config
+    from semantic_parrot.core.config import Config, RemoteSection
 
 Kernels = Literal["auto", "torch", "triton"]
 LogFormat = Literal["text", "json"]
@@ -38,7 +38,13 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1.")] = None,
     data_dir: Annotated[str | None, typer.Option(help="What the server keeps; ~/.local/share/parrot.")] = None,
     api_keys: Annotated[bool | None, typer.Option(help="Ask for them; not on loopback, and always elsewhere.")] = None,
-    engines: Annotated[int | None, typer.Option(min=1, help="Engine processes; 1.")] = None,
+    engines: Annotated[
+        int | None, typer.Option(min=1, help="Engine processes of our own; 1, or none if there are remote ones.")
+    ] = None,
+    remote: Annotated[
+        list[str] | None,
+        typer.Option(help="An engine elsewhere, as vllm=http://127.0.0.1:8000/v1; may be repeated."),
+    ] = None,
     deterministic: Annotated[
         bool | None, typer.Option("--deterministic/--no-deterministic", help="Logits independent of the batch; no.")
     ] = None,
@@ -82,6 +88,7 @@ def serve(
         "data_dir": data_dir,
         "api_keys": api_keys,
         "engines": engines,
+        "remotes": _remotes(remote),
         "deterministic": deterministic,
         "kv_tokens": kv_tokens,
         "kv_offload_tokens": kv_offload_tokens,
@@ -266,6 +273,17 @@ def _read(config: Path | None) -> Config:
 
     try:
         return Config() if config is None else read_config(config)
+    except ConfigError as error:
+        typer.echo(f"parrot: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+def _remotes(flags: list[str] | None) -> dict[str, RemoteSection] | None:
+    from semantic_parrot.core.config import ConfigError
+    from semantic_parrot.server.options import remotes_of
+
+    try:
+        return remotes_of(flags) if flags else None
     except ConfigError as error:
         typer.echo(f"parrot: {error}", err=True)
         raise typer.Exit(2) from None

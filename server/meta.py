@@ -41,13 +41,15 @@ def routes(service: Service) -> APIRouter:
 
     @router.get("/readyz")
     async def readyz() -> Response:
-        """Every model has an engine that takes requests."""
+        """Every model has an engine that takes requests; `down`: the engines that don't, and why."""
         up: dict[str, bool] = {}
         for engine in runtime.engines:
             name = engine.model.names[0]
             up[name] = up.get(name, False) or engine.healthy
         ready = all(up.values())
-        return JSONResponse({"status": "ready" if ready else "not ready", "models": up}, 200 if ready else 503)
+        down = {engine.name: engine.trouble for engine in runtime.engines if not engine.healthy}
+        body = {"status": "ready" if ready else "not ready", "models": up, "down": down}
+        return JSONResponse(body, 200 if ready else 503)
 
     @router.get("/v1/engines")
     async def engines(request: Request) -> Response:
@@ -59,6 +61,7 @@ def routes(service: Service) -> APIRouter:
                 "object": "engine",
                 "model": engine.model.names[0],
                 "up": engine.healthy,
+                "trouble": engine.trouble,
                 "abilities": sorted(engine.abilities),
                 "without": runtime.lacking(engine),
             }

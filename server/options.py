@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from semantic_parrot.core.config import Config, PriceSection
+from pydantic import ValidationError
+
+from semantic_parrot.core.config import Config, ConfigError, PriceSection, RemoteSection
 from semantic_parrot.core.usage import Price
 
 #: What the server keeps is here, unless it is told another place.
@@ -21,7 +23,8 @@ DATA_DIR = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share")
 class ServeOptions:
     """`data_dir` None: `DATA_DIR`. `api_keys` None: they are asked for unless the server listens on loopback alone.
     `model` None: the built-in demo model. `kv_tokens`, `kv_offload_tokens` None: the engine's choice. `kernels`: the
-    NativeEngine's. `disable`, `enable`, `tpot` and `prices` are the Runtime's."""
+    NativeEngine's. `disable`, `enable`, `tpot` and `prices` are the Runtime's. `engines`: of our own, one unless there
+    are others: `remotes`, by name."""
 
     model: str | None = None
     host: str = "127.0.0.1"
@@ -30,7 +33,7 @@ class ServeOptions:
     log_prompts: bool = False
     data_dir: str | None = None
     api_keys: bool | None = None
-    engines: int = 1
+    engines: int | None = None
     deterministic: bool = False
     kv_tokens: int | None = None
     kv_offload_tokens: int | None = None
@@ -40,6 +43,7 @@ class ServeOptions:
     enable: frozenset[str] = frozenset()
     tpot: float | None = None
     prices: Mapping[str, Price] = field(default_factory=dict)
+    remotes: Mapping[str, RemoteSection] = field(default_factory=dict)
     dev: bool = False
     announce: bool = False
     exit_with_parent: bool = False
@@ -49,10 +53,35 @@ class ServeOptions:
         """The data directory; it need not be there yet."""
         return DATA_DIR if self.data_dir is None else Path(self.data_dir)
 
+    @property
+    def natives(self) -> int:
+        """Engines of our own to start."""
+        if self.engines is not None:
+            return self.engines
+        return 0 if self.remotes and self.model is None else 1
+
+
+def remotes_of(flags: Sequence[str]) -> dict[str, RemoteSection]:
+    """Engines as the command line names them, kind=URL each. Raises ConfigError."""
+    found = {}
+    for index, flag in enumerate(flags):
+        kind, _, url = flag.partition("=")
+        try:
+            found[f"remote-{index}"] = RemoteSection.model_validate({"kind": kind, "url": url})
+        except ValidationError as error:
+            kinds = ", ".join(get_args(RemoteSection.model_fields["kind"].annotation))
+            fault = error.errors(include_url=False)[0]["msg"]
+            message = (
+                f"--remote {flag}: {fault}; it is KIND=URL, as in vllm=http://127.0.0.1:8000/v1, KIND one of {kinds}"
+            )
+            raise ConfigError(message) from None
+    return found
+
 
 def merge(file: Config, flags: Mapping[str, Any], enable: Set[str], disable: Set[str]) -> ServeOptions:
     """`flags` by field of ServeOptions, None where they were not given; `enable` and `disable` win name by name."""
-    stated = {**dict(file.server), **dict(file.engine), **{k: v for k, v in flags.items() if v is not None}}
+    stated = {**dict(file.server), **dict(file.engine), "remotes": file.engines}
+    stated |= {k: v for k, v in flags.items() if v is not None}
     if stated.get("tpot") is None and file.scheduling.tpot_ms is not None:
         stated["tpot"] = file.scheduling.tpot_ms / 1e3
     return replace(
@@ -81,6 +110,9 @@ def as_toml(options: ServeOptions) -> str:
     for model, price in options.prices.items():
         lines.append(f"[prices.{_toml(model)}]")
         lines += [f"{key} = {_toml(getattr(price, key))}" for key in PriceSection.model_fields]
+    for name, remote in options.remotes.items():
+        lines.append(f"[engines.{_toml(name)}]")
+        lines += [f"{key} = {_toml(value)}" for key, value in remote.model_dump(exclude_none=True).items()]
     return "\n".join(lines) + "\n"
 
 

@@ -13,7 +13,6 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from semantic_parrot.core.engines.protocol import Engine, ModelLoadError
 from semantic_parrot.core.runtime import Runtime
 from semantic_parrot.server import garbage
 from semantic_parrot.server.app import create_app
+from semantic_parrot.server.engines import all_engines
 from semantic_parrot.server.listener import Protocol, Server, StartError, bind, cannot_listen, url_of
 from semantic_parrot.server.options import ServeOptions
 from semantic_parrot.server.service import Settings
@@ -38,37 +38,6 @@ SHUTDOWN_SECONDS = 3
 
 #: Longer than clients keep an idle connection (httpx: 5 s): else they may write to one that is just being closed.
 KEEP_ALIVE_SECONDS = 75
-
-
-def model_names(model: str | None) -> tuple[str, tuple[str, ...]]:
-    """(directory, what requests may call its model): the directory's name, "default", and the path as given."""
-    if model is None:
-        from semantic_parrot.core.demo_model import MODEL_DIR
-
-        return str(MODEL_DIR), ("parrot-demo", "default")
-    own = Path(model).resolve().name
-    return model, tuple(dict.fromkeys((own, "default", model)))
-
-
-def native_engines(options: ServeOptions) -> list[Engine]:
-    from semantic_parrot.core.engines.native import NativeEngine
-    from semantic_parrot.core.engines.threads import default_threads
-
-    directory, names = model_names(options.model)
-    return [
-        NativeEngine(
-            Path(directory),
-            names=names,
-            deterministic=options.deterministic,
-            name=f"native-{i}",
-            threads=default_threads(options.engines),
-            kv_tokens=options.kv_tokens,
-            kv_offload_tokens=options.kv_offload_tokens,
-            prefix_cache=options.prefix_cache,
-            kernels=options.kernels,
-        )
-        for i in range(options.engines)
-    ]
 
 
 def _announce(url: str, model: str, keyring: Keyring | None, options: ServeOptions) -> None:
@@ -183,7 +152,7 @@ async def _run(
     await serving
 
 
-def serve(options: ServeOptions, build: Callable[[ServeOptions], Sequence[Engine]] = native_engines) -> int:
+def serve(options: ServeOptions, build: Callable[[ServeOptions], Sequence[Engine]] = all_engines) -> int:
     """Serve, with the engines that `build` makes, until a signal; the process's exit code."""
     try:
         telemetry = Telemetry.set_up(options.log_format, os.environ, prompts=options.log_prompts)

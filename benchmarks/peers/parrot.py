@@ -10,8 +10,9 @@ from pathlib import Path
 from about import about
 from peers.peer import Peer, Setup
 from semantic_parrot.core.engines.native import NativeEngine
+from semantic_parrot.server.engines import model_names
 from semantic_parrot.server.options import ServeOptions
-from semantic_parrot.server.serve import model_names, serve
+from semantic_parrot.server.serve import serve
 
 
 class Parrot(Peer):

@@ -132,6 +132,12 @@ class NativeEngine:
         return self._child is not None and self._child.alive
 
     @property
+    def trouble(self) -> str:
+        if self.healthy or self._keeper is None:
+            return "" if self.healthy else "it is not running"
+        return "its process died, and is being restarted" if self.coming else "its process can't be restarted"
+
+    @property
     def coming(self) -> bool:
         return self._keeper is not None and not self.healthy and not self._failures
 
@@ -167,6 +173,9 @@ class NativeEngine:
         if self._child is not None:
             await self._child.close()
             self._child = None
+
+    def check(self, request: ModelRequest) -> None:
+        """Every option is obeyed; what only this model lacks (tools, say) its process says."""
 
     def generate(
         self, request: ModelRequest, directions: Directions = UNDIRECTED

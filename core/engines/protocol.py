@@ -176,6 +176,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def trouble(self) -> str:
+        """Why it is not healthy, in a line; "" if it is."""
+        ...
+
+    @property
     def coming(self) -> bool:
         """Unhealthy, and expected back by itself: where a model has other engines too, its calls wait for it rather
         than be refused."""
@@ -191,6 +196,10 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Stop; requests in flight end with EngineFailed."""
+        ...
+
+    def check(self, request: ModelRequest) -> None:
+        """Raises Unsupported, by name, for an option that no request here can have."""
         ...
 
     def generate(

@@ -39,6 +39,8 @@ class Fleet:
         those with room).
         """
         room = (self.roomy if rank else self.first) if among is None else among
+        if task.lost:
+            room = {index: engine for index, engine in room.items() if index not in task.lost} or room
         held = self._held(task)
         prompt, output, solo = task.prompt, task.output, task.solo
         spares = solo and bool(self._capped)  # an engine that is free of caps may stay so

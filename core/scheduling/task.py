@@ -66,7 +66,7 @@ class Task:
 
     `prompt`, `output`: expected tokens. `latest`: latest start (absolute seconds). `prefixes`: names of the prompt's
     prefixes, shortest first, with their expected tokens in `held`. `filled`: (engine, tokens of this very prompt that
-    were filled ahead there).
+    were filled ahead there). `lost`: engines that failed to finish it; others are taken where there are any.
     """
 
     objective: Class = "latency"
@@ -80,6 +80,7 @@ class Task:
     prefixes: tuple[int, ...] = ()
     held: tuple[float, ...] = ()
     filled: tuple[int, float] | None = None
+    lost: tuple[int, ...] = ()
     site: int = 0
     chars: int = 0
     ticket: int = 0

@@ -11,9 +11,9 @@ from pathlib import Path
 from semantic_parrot.core.engines.protocol import ModelLoadError
 from semantic_parrot.core.engines.threads import default_threads
 from semantic_parrot.server.doctor.findings import Finding
+from semantic_parrot.server.engines import model_names
 from semantic_parrot.server.listener import StartError, bind
 from semantic_parrot.server.options import ServeOptions
-from semantic_parrot.server.serve import model_names
 
 GIB = 1 << 30
 
@@ -25,7 +25,7 @@ def machine(options: ServeOptions) -> Iterator[Finding]:
     from semantic_parrot.core.engine.memory import free_memory, offload_budget
     from semantic_parrot.core.engine.precision import multiplies_bf16
 
-    version, threads = sys.version.split()[0], default_threads(options.engines)
+    version, threads = sys.version.split()[0], default_threads(options.natives)
     yield Finding("good", "Python", f"{version}; {os.cpu_count()} cores, {threads} threads for each engine")
     if torch.cuda.is_available():
         free, whole = torch.cuda.mem_get_info()
@@ -64,7 +64,7 @@ def model(options: ServeOptions) -> Iterator[Finding]:
             "a directory with config.json, tokenizer and safetensors, as `hf download` makes it",
         )
         return
-    size = sum(file.stat().st_size for file in path.glob("*.safetensors")) * options.engines
+    size = sum(file.stat().st_size for file in path.glob("*.safetensors")) * options.natives
     about = f"{names[0]}: {family}, {size / GIB:.2f} GiB of {stored} weights"
     if size > free_memory():
         much = f"{about}, more than the {free_memory() / GIB:.2f} GiB of memory that is free"

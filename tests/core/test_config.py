@@ -2,9 +2,9 @@
 
 import pytest
 
-from semantic_parrot.core.config import Config, ConfigError, read_config
+from semantic_parrot.core.config import Config, ConfigError, RemoteSection, read_config
 from semantic_parrot.core.usage import Price
-from semantic_parrot.server.options import ServeOptions, as_toml, merge
+from semantic_parrot.server.options import ServeOptions, as_toml, merge, remotes_of
 
 WHOLE = """
 [server]
@@ -28,6 +28,11 @@ completion = 1.5
 prompt = 1
 cached = 0.25
 completion = 2
+[engines.big]
+kind = "vllm"
+url = "http://127.0.0.1:8000/v1"
+names = ["big", "default"]
+priority = true
 """
 
 
@@ -52,6 +57,9 @@ def test_every_key_reaches_the_options(tmp_path):
         enable=frozenset({"retention"}),
         tpot=0.04,
         prices={"llama": Price(0.5, 0.5, 1.5), "default": Price(1, 0.25, 2)},
+        remotes={
+            "big": RemoteSection(kind="vllm", url="http://127.0.0.1:8000/v1", names=["big", "default"], priority=True),
+        },
     )
 
 
@@ -140,3 +148,21 @@ def test_a_fault_is_one_line_that_names_its_place(tmp_path, text, message):
 def test_a_file_that_cannot_be_read(tmp_path):
     with pytest.raises(ConfigError, match="Is a directory"):
         read_config(tmp_path)
+
+
+def test_remote_engines_on_the_command_line():
+    found = remotes_of(["vllm=http://a:1/v1", "openai=https://b/v1"])
+    assert {name: (remote.kind, remote.url) for name, remote in found.items()} == {
+        "remote-0": ("vllm", "http://a:1/v1"),
+        "remote-1": ("openai", "https://b/v1"),
+    }
+    assert merge(Config(), {"remotes": found}, set(), set()).natives == 0
+    assert merge(Config(), {"remotes": found, "engines": 2}, set(), set()).natives == 2
+    assert merge(Config(), {"remotes": found, "model": "x"}, set(), set()).natives == 1
+    assert ServeOptions().natives == 1
+
+
+@pytest.mark.parametrize("flag", ["http://a:1/v1", "vllm", "vlm=http://a", "vllm=a:1"])
+def test_a_remote_engine_that_is_none(flag):
+    with pytest.raises(ConfigError, match=r"KIND=URL.*KIND one of openai, parrot, vllm"):
+        remotes_of([flag])

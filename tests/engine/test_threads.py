@@ -9,8 +9,8 @@ import pytest
 from semantic_parrot.core.engine.messages import Options
 from semantic_parrot.core.engines.native import NativeEngine
 from semantic_parrot.core.engines.threads import default_threads
+from semantic_parrot.server.engines import native_engines
 from semantic_parrot.server.options import ServeOptions
-from semantic_parrot.server.serve import native_engines
 
 
 @pytest.fixture

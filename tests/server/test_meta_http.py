@@ -47,9 +47,11 @@ def test_metrics_report_what_the_engine_says_and_keep_it_when_it_is_down(gated):
 
 
 def test_readiness_follows_the_engine_and_health_does_not(gated):
-    assert gated.http.get("/readyz").json() == {"status": "ready", "models": {"scripted": True}}
+    assert gated.http.get("/readyz").json() == {"status": "ready", "models": {"scripted": True}, "down": {}}
     gated.engine.healthy = False
-    assert gated.http.get("/readyz").status_code == 503
+    response = gated.http.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["down"] == {"scripted-0": "it is down"}
     assert gated.http.get("/healthz").status_code == 200
     assert gated.server.metrics()["parrot_engine_up"] == 0
     response = gated.http.post("/v1/completions", json={"model": "default", "prompt": "x"})

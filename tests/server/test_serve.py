@@ -17,8 +17,8 @@ import httpx
 import pytest
 from live import LiveServer
 
+from semantic_parrot.server.engines import model_names
 from semantic_parrot.server.listener import bind, url_of
-from semantic_parrot.server.serve import model_names
 
 COMMAND = [sys.executable, str(Path(__file__).parents[1] / "support" / "scripted_serve.py"), "serve"]
 ASK: dict[str, Any] = {"model": "default", "messages": [{"role": "user", "content": "hello"}]}

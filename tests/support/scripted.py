@@ -84,6 +84,10 @@ class ScriptedEngine:
         self._changed_health()
 
     @property
+    def trouble(self) -> str:
+        return "" if self.healthy else "it is down"
+
+    @property
     def coming(self) -> bool:
         return self._coming and not self._healthy
 
@@ -116,6 +120,9 @@ class ScriptedEngine:
         """Wait until `prefills` prompts or more are to be filled ahead."""
         while sum(request is not None for _, request in self.prefills) < prefills:
             await self._changed.wait()
+
+    def check(self, request: ModelRequest) -> None:
+        pass
 
     async def generate(
         self, request: ModelRequest, directions: Directions = UNDIRECTED

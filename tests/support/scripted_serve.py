@@ -32,7 +32,7 @@ def build(options: serve.ServeOptions) -> list[ScriptedEngine]:
     if options.model == "slow":
         return [_Slow()]
     gate = asyncio.Event() if options.model == "stuck" else None
-    return [ScriptedEngine(gate=gate) for _ in range(options.engines)]
+    return [ScriptedEngine(gate=gate) for _ in range(options.natives)]
 
 
 if __name__ == "__main__":
