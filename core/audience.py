@@ -10,7 +10,7 @@ from semantic_parrot.core.program import Lifetime
 
 class Audience:
     """`gone` is told once the last reader has left: at once for a prefetch run, after `grace` seconds for a foreground
-    one, unless somebody came back; never of a run that has `ended`. Owned by the event loop."""
+    one, unless somebody came back; never of a run that has `ended`, or of a background one. Owned by the event loop."""
 
     def __init__(self, lifetime: Lifetime, grace: float, ended: Callable[[], bool], gone: Callable[[], None]) -> None:
         self._lifetime = lifetime
@@ -26,7 +26,7 @@ class Audience:
     def detach(self) -> None:
         """A client has gone."""
         self._readers -= 1
-        if self._readers or self._ended():
+        if self._readers or self._ended() or self._lifetime == "background":
             return
         if self._lifetime == "prefetch":
             self._gone()

@@ -51,6 +51,15 @@ class SchedulingSection(Value):
     tpot_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
 
+class JournalSection(Value):
+    """`url`: of a database, or "memory". How long runs that have ended are kept: `keep_days`, and as one of so many
+    `keep_runs`."""
+
+    url: str | None = None
+    keep_days: Annotated[float, Field(ge=0, le=36500, allow_inf_nan=False)] | None = None
+    keep_runs: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
+
+
 class PriceSection(Value):
     """Of 10^6 tokens; `cached` ones cost what others do, unless it is said."""
 
@@ -82,6 +91,7 @@ class Config(Value):
     server: ServerSection = ServerSection()
     engine: EngineSection = EngineSection()
     scheduling: SchedulingSection = SchedulingSection()
+    journal: JournalSection = JournalSection()
     prices: dict[str, PriceSection] = Field(default={})
     engines: dict[str, RemoteSection] = Field(default={})
 

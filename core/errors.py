@@ -18,6 +18,7 @@ ParrotError
 │  ├─ UnknownModel
 │  └─ SessionClosed (410)          it was there: it was closed, or nobody used it
 ├─ BodyTooLarge (413)
+├─ IdempotencyKeyReused (422)      the key of another request
 ├─ TransformFailed (422)           a transform, map or branch that its input does not suit
 │  ├─ WrongType                    a list where it needs a text …
 │  ├─ NoMatch                      nothing there: a pattern, a path, an arm
@@ -30,7 +31,10 @@ ParrotError
 │  └─ QueueFull                    more wait than the server lets wait
 ├─ InsufficientQuota (429)         the tenant's quota is used up: nothing helps before its period ends
 ├─ Unavailable (503, retryable)    another try may work
-│  └─ EngineFailed                 the engine died or refused
+│  ├─ EngineFailed                 the engine died or refused
+│  ├─ Interrupted                  the server was started again in the middle of an answer that can't go on
+│  ├─ JournalUnavailable           a run that is to be durable, and can't be made so
+│  └─ Draining                     the server ends, and takes no new work
 ├─ BadLogits (500)                 the model's logits give no next token: NaN, infinity, or all ruled out
 └─ InternalError (500)             our own bug
 
@@ -145,6 +149,12 @@ class BodyTooLarge(ParrotError):
     status = 413
 
 
+class IdempotencyKeyReused(ParrotError):
+    code = "idempotency_key_reused"
+    kind = "invalid_request_error"
+    status = 422
+
+
 class TransformFailed(ParrotError):
     code = "transform_failed"
     kind = "transform_error"
@@ -219,6 +229,18 @@ class Unavailable(ParrotError):
 
 class EngineFailed(Unavailable):
     code = "engine_failed"
+
+
+class Interrupted(Unavailable):
+    code = "interrupted"
+
+
+class JournalUnavailable(Unavailable):
+    code = "journal_unavailable"
+
+
+class Draining(Unavailable):
+    code = "draining"
 
 
 class BadLogits(ParrotError):

@@ -14,6 +14,7 @@ from semantic_parrot.core.calls import Calls
 from semantic_parrot.core.engines.protocol import Delta, Done
 from semantic_parrot.core.errors import InternalError, ParrotError
 from semantic_parrot.core.hints import Hints
+from semantic_parrot.core.past import Echo, done_of, error_of
 from semantic_parrot.core.response import completion, logprobs
 
 if TYPE_CHECKING:
@@ -38,14 +39,17 @@ class Ready:
 
 async def execute(run: Run, ready: Ready, calls: Calls) -> None:
     """To the end of the call, or of the run's quota; whatever comes of it is an event of `run`."""
-    streams = run.terms.streams(ready.site)
+    streams, echo = run.terms.streams(ready.site), run.past.echo(ready.id)
     try:
+        if run.durable:
+            await run.settle()  # what the call is made of is not lost any more: its answer can't belong to other values
         async with aclosing(calls.generate(ready.body, ready.hints)) as items:
             async for item in items:
                 if isinstance(item, Done):
+                    echo.end()
                     _succeed(run, ready, item, calls)
                 else:
-                    _hear(run, ready, item, streams)
+                    _hear(run, ready, item, streams, echo)
                 if run.stop_past_quota():
                     return
     except ParrotError as error:
@@ -55,14 +59,34 @@ async def execute(run: Run, ready: Ready, calls: Calls) -> None:
         _fail(run, ready, InternalError(f"call {ready.id!r} failed inside the server; its log says why"), calls)
 
 
-def _hear(run: Run, ready: Ready, delta: Delta, streams: bool) -> None:
+def recall(run: Run, ready: Ready, end: events.CallFinished | events.CallFailed) -> None:
+    """The call ended in an earlier server, with `end`."""
+    meter = ready.hints.meter
+    if isinstance(end, events.CallFailed):
+        meter.began()  # as far as anybody knows
+        _lose(run, ready, error_of(end))
+    else:
+        done = done_of(end)
+        if end.schedule is not None and end.schedule.single_flight:
+            meter.joined()
+            meter.shared(done.usage)
+        else:
+            meter.began()
+            meter.took(done.usage)
+        run.trace.finished(ready.output, done, end.timings)
+        run.session.resolve(ready.output, done.text)
+    run.told(ready.output, end)
+
+
+def _hear(run: Run, ready: Ready, delta: Delta, streams: bool, echo: Echo) -> None:
     run.trace.spoke(ready.output)
     if delta.index:
         return  # the variable is the first choice
     run.session.ahead.grew(ready.output, delta.text)
-    if streams:
-        told = logprobs(ready.body, delta.logprobs) if delta.logprobs else None
-        run.emit(events.VariableDelta(id=ready.id, variable=ready.output, text=delta.text, logprobs=told))
+    new = echo.hear(delta) if streams else None
+    if new is not None:
+        told = logprobs(ready.body, new.logprobs) if new.logprobs else None
+        run.emit(events.VariableDelta(id=ready.id, variable=ready.output, text=new.text, logprobs=told))
 
 
 def _succeed(run: Run, ready: Ready, done: Done, calls: Calls) -> None:
@@ -76,9 +100,13 @@ def _succeed(run: Run, ready: Ready, done: Done, calls: Calls) -> None:
     _tell(run, ready, end, calls)
 
 
-def _fail(run: Run, ready: Ready, error: ParrotError, calls: Calls) -> None:
+def _lose(run: Run, ready: Ready, error: ParrotError) -> None:
     run.trace.failed(ready.output, error.message)
     run.session.fail(ready.output, error)
+
+
+def _fail(run: Run, ready: Ready, error: ParrotError, calls: Calls) -> None:
+    _lose(run, ready, error)
     end = events.CallFailed(id=ready.id, content_key=ready.key, status=error.status, body=error.body())
     _tell(run, ready, end, calls)
 

@@ -23,7 +23,7 @@ __all__ = [
 ]  # fmt: skip
 
 Objective = Literal["latency", "throughput"]
-Lifetime = Literal["prefetch", "foreground"]
+Lifetime = Literal["prefetch", "foreground", "background"]
 #: From now on, at most a week.
 Milliseconds = Annotated[float, Field(gt=0, le=604_800_000, allow_inf_nan=False)]
 

@@ -6,8 +6,10 @@ The log is the truth: a reader replays it from any point and then follows it. Ow
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 import uuid
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,12 +19,14 @@ from semantic_parrot.core.analysis import Step
 from semantic_parrot.core.audience import Audience
 from semantic_parrot.core.calls import Calls
 from semantic_parrot.core.errors import Cancelled, DeadlineExceeded, ParrotError
-from semantic_parrot.core.events import Event, RunUsage, Status
-from semantic_parrot.core.execution import Ready, execute
+from semantic_parrot.core.events import CallFailed, CallFinished, Event, RunUsage, Status
+from semantic_parrot.core.execution import Ready, execute, recall
 from semantic_parrot.core.graph import Aborted
 from semantic_parrot.core.hints import Hints, because, hints_of
 from semantic_parrot.core.instance import Node
-from semantic_parrot.core.log import Log
+from semantic_parrot.core.journal.values import Stored
+from semantic_parrot.core.log import Keeper, Log
+from semantic_parrot.core.past import Past
 from semantic_parrot.core.program import Program
 from semantic_parrot.core.shape import Prompt
 from semantic_parrot.core.trace import Trace
@@ -35,16 +39,31 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """`calls` executes its calls. `grace`: seconds that a foreground run outlives its last reader."""
+    """`calls` executes its calls. `grace`: seconds that a foreground run outlives its last reader. `durable`: nobody is
+    to know what it tells before that is durable, which `keep` sees to. `stored`: it began in an earlier server, and
+    goes on from there."""
 
-    def __init__(self, program: Program, session: Session, calls: Calls, grace: float) -> None:
-        self.id = f"run_{uuid.uuid4().hex}"
+    def __init__(
+        self,
+        program: Program,
+        session: Session,
+        calls: Calls,
+        grace: float,
+        *,
+        durable: bool = False,
+        stored: Stored | None = None,
+    ) -> None:
+        self.id = f"run_{uuid.uuid4().hex}" if stored is None else stored.run.id
+        self.past = Past(() if stored is None else stored.events)
         self.terms = program.terms()
+        self.durable = durable
         self.session = session
         self.tenant = session.tenant
         self.status: Status = "queued"
         self.trace = Trace(self.id, session.tenant)
-        self._started = time.monotonic()
+        if stored is not None:
+            self.trace.began(stored.run.created)
+        self._started = self.trace.begun
         self._calls = calls
         self._hints: dict[str, Hints] = {}
         self._tally = Tally(program.parrot.quota)
@@ -52,11 +71,13 @@ class Run:
         self._open: dict[str, Node[Run]] = {}
         self._finished: dict[str, dict[str, Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._log = Log()
+        self._log = Log(self.past.events)
+        self._recalled: deque[tuple[Ready, CallFinished | CallFailed]] = deque()
         self.audience = Audience(
             self.terms.parrot.lifetime, grace, lambda: self.ended, lambda: self.cancel("the client has gone")
         )
         self._on_done: list[Callable[[Run], None]] = []
+        self._on_forgotten: list[Callable[[], None]] = []
         self.emit(events.RunStarted(id=self.id))
 
     # What the session tells it, after each change of the graph.
@@ -74,12 +95,28 @@ class Run:
         self._hints[node.output] = hints
         self.trace.launched(node, hints, self.session.analysis.step(node.output), at)
         self.session.sharing.join(self.id, node.id, hints.prefixes or ())
-        ready = Ready(node.id, node.output, node.site, body, key, at, hints)
+        ready = Ready(node.id, node.output, node.site, self._seeded(body, node.id), key, at, hints)
         self.status = "running"
         self.emit(events.CallReady(id=ready.id, content_key=ready.key))
+        end = self.past.end(ready.id)
+        if end is not None:
+            self._recalled.append((ready, end))
+            return
         task = asyncio.create_task(execute(self, ready, self._calls))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def recall(self) -> None:
+        """Give the calls that ended in an earlier server the ends that they had."""
+        while self._recalled:
+            recall(self, *self._recalled.popleft())
+
+    def _seeded(self, body: dict[str, Any], call: str) -> dict[str, Any]:
+        """With a seed, if it has none: what is drawn for a durable run must be the same when it is drawn again."""
+        if not self.durable or body.get("seed") is not None:
+            return body
+        digest = hashlib.blake2b(f"{self.id}/{call}".encode(), digest_size=8).digest()
+        return {**body, "seed": int.from_bytes(digest) >> 1}
 
     def hurry(self, node: Node[Run], step: Step) -> None:
         """Somebody waits for something that needs `node`, whose plan is `step` now."""
@@ -127,7 +164,35 @@ class Run:
         return exceeded
 
     def emit(self, event: Event) -> None:
-        self._log.append(event)
+        if not self.past.told(event):
+            self._log.append(event)
+
+    # Being durable.
+
+    def keep(self, keeper: Keeper) -> None:
+        """`keeper` makes durable what it tells. To be called before anybody could read it, or its calls begin."""
+        assert self.durable
+        self._log.keep(keeper)
+
+    async def settle(self) -> None:
+        """Until what it has told by now is durable."""
+        await self._log.settle()
+
+    @property
+    def safe(self) -> bool:
+        """Whether all that it has told is durable, if it is to be."""
+        return self._log.settled
+
+    def drop(self, reason: str) -> None:
+        """It could not be made durable: it never was."""
+        self._log.drop()
+        self.cancel(reason)
+
+    def leave(self) -> None:
+        """Stop, and tell nothing of it: a later server goes on."""
+        for task in self._tasks:
+            task.cancel()
+        self._log.close()
 
     # The end.
 
@@ -172,6 +237,19 @@ class Run:
         )
         for told in self._on_done:
             told(self)
+
+    @property
+    def background(self) -> bool:
+        """Whether it goes on without anybody, and after a restart."""
+        return self.terms.parrot.lifetime == "background"
+
+    def forgotten(self) -> None:
+        """It can't be read any more."""
+        for told in self._on_forgotten:
+            told()
+
+    def on_forgotten(self, told: Callable[[], None]) -> None:
+        self._on_forgotten.append(told)
 
     def on_done(self, told: Callable[[Run], None]) -> None:
         self._on_done.append(told)

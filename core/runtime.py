@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from semantic_parrot.core.abilities import lacking, tell
 from semantic_parrot.core.admission import admit
@@ -16,9 +15,11 @@ from semantic_parrot.core.analysis import NextUses
 from semantic_parrot.core.calls import Calls
 from semantic_parrot.core.config import ConfigError
 from semantic_parrot.core.eager import Bound, take_options
+from semantic_parrot.core.ended import EndedRun
 from semantic_parrot.core.engines.protocol import Delta, Done, Engine, ModelInfo
-from semantic_parrot.core.errors import InvalidRequest, NotFound
+from semantic_parrot.core.errors import InvalidRequest, NotFound, Unsupported
 from semantic_parrot.core.history import History
+from semantic_parrot.core.journal.values import Key, Listed, Stored
 from semantic_parrot.core.observer import Observer, watched
 from semantic_parrot.core.program import Program
 from semantic_parrot.core.request import Message, ModelRequest
@@ -28,6 +29,10 @@ from semantic_parrot.core.session import Session
 from semantic_parrot.core.sessions import Sessions
 from semantic_parrot.core.snapshot import Snapshot, snapshot, snapshot_of_past
 from semantic_parrot.core.usage import Price
+
+if TYPE_CHECKING:
+    from semantic_parrot.core.durable import Durable
+    from semantic_parrot.core.journal.journal import Journal
 
 
 @dataclass(slots=True)
@@ -56,6 +61,8 @@ class Runtime:
     latency calls are to keep (default: by what each engine does alone). `prices`: by model, under any of its names.
     `enable`: names of optimisations that at least one engine must be able to do. Raises ConfigError for unknown names.
 
+    `journal` has the runs that outlive the server; without one, there are none.
+
     `calls` executes single ones, once the runtime has started; `sessions` are those that clients opened; `observers`
     are told what happens from when they are added."""
 
@@ -69,6 +76,7 @@ class Runtime:
         tpot: float | None = None,
         prices: Mapping[str, Price] | None = None,
         enable: Collection[str] = (),
+        journal: Journal | None = None,
     ) -> None:
         self.engines = tuple(engines)
         self.counters = Counters()
@@ -82,10 +90,16 @@ class Runtime:
         self._enabled = frozenset(enable)
         self._prices = prices
         self.calls = Calls((), self._policy, observers=self.observers)
+        self._durable: Durable | None = None
+        if journal is not None:
+            from semantic_parrot.core.durable import Durable  # needs SQLAlchemy
+
+            self._durable = Durable(journal, self._runs, self._start_durable)
 
     async def start(self) -> None:
-        """Start every engine, together. Raises ModelLoadError, or ConfigError for the price of a model that is
-        not here or an optimisation that was enabled in vain; then those that did start are closed."""
+        """Start every engine, together, then go on with the runs in the journal. Raises ModelLoadError, or ConfigError
+        for a journal that can't be had, the price of a model that is not here or an optimisation that was enabled in
+        vain; then those that did start are closed."""
         started = await asyncio.gather(*(engine.start() for engine in self.engines), return_exceptions=True)
         for failure in started:
             if isinstance(failure, BaseException):
@@ -94,17 +108,24 @@ class Runtime:
         try:
             self.calls = Calls(self.engines, self._policy, self._prices, self.observers)
             tell(self.engines, self._policy, self._enabled)
+            if self._durable is not None:
+                await self._durable.open()
         except ConfigError:
             await self.close()
             raise
 
     async def close(self) -> None:
-        """Cancel every run, close every session and engine."""
+        """Cancel every run, but leave those in the background to a later server; close every session and engine."""
         for run in tuple(self._runs.values()):
-            run.cancel("the server is shutting down")
+            if run.background:
+                run.leave()
+            else:
+                run.cancel("the server is shutting down")
         self.sessions.close_all()
         await asyncio.gather(*(engine.close() for engine in self.engines))
         await self.calls.close()
+        if self._durable is not None:
+            await self._durable.close()
 
     def lacking(self, engine: Engine) -> list[str]:
         """The optimisations that are on and have no effect on `engine`."""
@@ -132,27 +153,38 @@ class Runtime:
 
     def submit(self, program: Program, tenant: str = "") -> Run:
         """Check the whole program, then start it. Raises ParrotError with the place; then nothing ran."""
+        assert program.parrot.lifetime != "background", "only what is accepted may be durable"
         wanted = program.parrot.session
         session = self._new_session(tenant) if wanted is None else self.sessions.get(wanted, tenant)
         return self._start(program, session)
 
-    def _start(self, program: Program, session: Session) -> Run:
-        begun, quota, deadline = time.monotonic(), program.parrot.quota, program.parrot.deadline_ms
+    def _start_durable(self, program: Program, tenant: str, stored: Stored | None) -> Run:
+        return self._start(program, self._new_session(tenant), durable=True, stored=stored)
+
+    def _start(self, program: Program, session: Session, *, durable: bool = False, stored: Stored | None = None) -> Run:
+        quota = program.parrot.quota
         admit(program, session.graph.variables, partial(self._check_call, priced=bool(quota and quota.cost)))
-        run = Run(program, session, self.calls, self._grace)
+        run = Run(program, session, self.calls, self._grace, durable=durable, stored=stored)
         run.on_done(self._ended)
         session.join(program, run)
         self._runs[run.id] = run
         for observer in self.observers:
             observer.run_began(run)
-        if deadline is not None:
-            left = deadline / 1e3 - (time.monotonic() - begun)
-            if left <= 0:
-                run.expire()  # before any of its calls has a turn
-            else:
-                expiry = asyncio.get_running_loop().call_later(left, run.expire)
-                run.on_done(lambda _: expiry.cancel())
+        run.recall()
+        self._limit(run)
         return run
+
+    @staticmethod
+    def _limit(run: Run) -> None:
+        deadline = run.terms.parrot.deadline_ms
+        if deadline is None or run.ended:
+            return
+        left = deadline / 1e3 - run.trace.now()
+        if left <= 0:
+            run.expire()  # before any of its calls has a turn
+        else:
+            expiry = asyncio.get_running_loop().call_later(left, run.expire)
+            run.on_done(lambda _: expiry.cancel())
 
     def _check_call(self, request: ModelRequest, where: str, *, priced: bool) -> None:
         self.calls.check(request, where)
@@ -175,6 +207,36 @@ class Runtime:
         if run is None or run.tenant != tenant:
             raise NotFound(f"no run {run_id!r}", where=run_id)
         return run
+
+    async def accept(
+        self, program: Program, body: Any, tenant: str = "", key: str | None = None
+    ) -> tuple[Run | EndedRun, bool]:
+        """As `submit`, of a run that outlives the server: one in the background, or with an idempotency `key`. (the
+        run, whether it is new: the one that has the key is not). `body`: the program as it came.
+
+        Raises as `submit`, and Unsupported, JournalUnavailable or IdempotencyKeyReused.
+        """
+        if self._durable is None:
+            raise Unsupported("this server keeps no journal: nothing would outlive it", where="parrot.lifetime")
+        if program.parrot.session is not None:
+            message = "a run that outlives the server has a scope of its own: sessions do not"
+            raise InvalidRequest(f"parrot.session: {message}", where="parrot.session")
+        return await self._durable.accept(program, body, tenant, None if key is None else Key.of(key, body))
+
+    async def find(self, run_id: str, tenant: str = "") -> Run | EndedRun:
+        """As `run`, also of one that only the journal knows. Raises NotFound or JournalUnavailable."""
+        ended = None
+        if self._durable is not None and run_id not in self._runs:
+            ended = await self._durable.find(run_id, tenant)
+        return ended or self.run(run_id, tenant)
+
+    async def listing(self, tenant: str, most: int) -> list[Listed]:
+        """The newest of the tenant's runs that can be read, the oldest of them first."""
+        found = {} if self._durable is None else await self._durable.listing(tenant, most)
+        for run in self.runs_of(tenant):
+            ended = None if run.trace.seconds is None else run.trace.created + run.trace.seconds
+            found[run.id] = Listed(run.id, tenant, run.trace.created, run.status, ended)
+        return sorted(found.values(), key=lambda run: run.created)[-most:]
 
     def snapshot(self, run_id: str, tenant: str = "") -> Snapshot:
         """What is known of a tenant's run, also of one that can't be read any more, if it is not long ago; "latest": of
@@ -209,7 +271,11 @@ class Runtime:
             observer.run_ended(run)
 
     def _forget(self, run: Run) -> None:
-        del self._runs[run.id]
+        if run.id in self._runs and not run.safe:  # nobody else knows how it ended
+            asyncio.get_running_loop().call_later(self._grace, self._forget, run)
+            return
+        self._runs.pop(run.id, None)
+        run.forgotten()
         self.history.keep(run.trace)
 
     # Single calls.

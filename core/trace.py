@@ -74,6 +74,11 @@ class Trace:
         self.calls: dict[str, CallTrace] = {}
         self.links: dict[str, Link] = {}
 
+    def began(self, created: float) -> None:
+        """It began at `created` (Unix time), in an earlier server."""
+        self.begun -= max(self.created - created, 0.0)
+        self.created = created
+
     def now(self) -> float:
         """Seconds since the run began."""
         return time.monotonic() - self.begun

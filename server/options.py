@@ -22,16 +22,19 @@ DATA_DIR = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share")
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
     """`data_dir` None: `DATA_DIR`. `api_keys` None: they are asked for unless the server listens on loopback alone.
-    `model` None: the built-in demo model. `kv_tokens`, `kv_offload_tokens` None: the engine's choice. `kernels`: the
-    NativeEngine's. `disable`, `enable`, `tpot` and `prices` are the Runtime's. `engines`: of our own, one unless there
-    are others: `remotes`, by name."""
+    `journal`, `keep_days`, `keep_runs`: as in the configuration's section. `model` None: the built-in demo model.
+    `kv_tokens`, `kv_offload_tokens` None: the engine's choice. `kernels`: the NativeEngine's. `disable`, `enable`,
+    `tpot` and `prices` are the Runtime's. `engines`: of our own, one unless there are others: `remotes`, by name."""
 
     model: str | None = None
     host: str = "127.0.0.1"
     port: int = 8765
+    data_dir: str | None = None
+    journal: str | None = None
+    keep_days: float = 7.0
+    keep_runs: int = 10_000
     log_format: str = "text"
     log_prompts: bool = False
-    data_dir: str | None = None
     api_keys: bool | None = None
     engines: int | None = None
     deterministic: bool = False
@@ -52,6 +55,17 @@ class ServeOptions:
     def data(self) -> Path:
         """The data directory; it need not be there yet."""
         return DATA_DIR if self.data_dir is None else Path(self.data_dir)
+
+    @property
+    def journal_url(self) -> str:
+        """SQLAlchemy's. Servers that were told no directory share one, so there each port has a journal of its own; one
+        that takes any free port would never find it again."""
+        if self.journal is not None:
+            return "sqlite:///:memory:" if self.journal == "memory" else self.journal
+        if self.data_dir is None and self.port == 0:
+            return "sqlite:///:memory:"
+        name = "journal.db" if self.data_dir is not None else f"journal-{self.port}.db"
+        return f"sqlite:///{self.data.absolute() / name}"
 
     @property
     def natives(self) -> int:
@@ -80,7 +94,8 @@ def remotes_of(flags: Sequence[str]) -> dict[str, RemoteSection]:
 
 def merge(file: Config, flags: Mapping[str, Any], enable: Set[str], disable: Set[str]) -> ServeOptions:
     """`flags` by field of ServeOptions, None where they were not given; `enable` and `disable` win name by name."""
-    stated = {**dict(file.server), **dict(file.engine), "remotes": file.engines}
+    journal = {"journal" if key == "url" else key: value for key, value in dict(file.journal).items()}
+    stated = {**dict(file.server), **dict(file.engine), **journal, "remotes": file.engines}
     stated |= {k: v for k, v in flags.items() if v is not None}
     if stated.get("tpot") is None and file.scheduling.tpot_ms is not None:
         stated["tpot"] = file.scheduling.tpot_ms / 1e3
@@ -100,9 +115,10 @@ def as_toml(options: ServeOptions) -> str:
         "tpot_ms": None if options.tpot is None else options.tpot * 1e3,
         "disable": sorted(options.disable),
         "enable": sorted(options.enable),
+        "url": options.journal,
     }
     lines: list[str] = []
-    for section in ("server", "engine", "scheduling"):
+    for section in ("server", "engine", "scheduling", "journal"):
         lines.append(f"[{section}]")
         for key in type(getattr(Config(), section)).model_fields:
             value = stated[key] if key in stated else getattr(options, key)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from semantic_parrot.core.errors import InvalidRequest, Unsupported
-from semantic_parrot.core.program import parse_program
+from semantic_parrot.core.ended import EndedRun
+from semantic_parrot.core.errors import InvalidRequest
+from semantic_parrot.core.program import Program, parse_program
 from semantic_parrot.core.run import Run
 from semantic_parrot.server.body import read_object, refuse_fields, refuse_query
 from semantic_parrot.server.service import Service
 from semantic_parrot.server.streams import EventStream, data, unless_gone
 from semantic_parrot.server.tenants.identity import tenant_of
 
+#: Characters of an idempotency key; runs in one list.
+MAX_KEY, MOST_LISTED = 255, 1000
 
-async def blocks(run: Run, after: int) -> AsyncGenerator[str, None]:
+
+async def blocks(run: Run | EndedRun, after: int) -> AsyncGenerator[str, None]:
     """The run's events past number `after`, each as one SSE block."""
     async for number, event in run.events(after):
         yield f"id: {number}\nevent: {event.type}\ndata: {data(event.model_dump(mode='json'))}\n\n"
@@ -29,55 +33,85 @@ def _last_event_id(request: Request) -> int:
     return int(text)
 
 
+def _idempotency_key(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not (0 < len(key) <= MAX_KEY and key.isascii() and key.isprintable()):
+        raise InvalidRequest(f"Idempotency-Key: 1 to {MAX_KEY} printable characters", where="Idempotency-Key")
+    return key
+
+
+def _limit(request: Request) -> int:
+    text = request.query_params.get("limit", "100")
+    if not (text.isascii() and text.isdecimal() and len(text) < 5 and 0 < int(text) <= MOST_LISTED):
+        raise InvalidRequest(f"limit is 1 to {MOST_LISTED}, not {text[:20]!r}", where="limit")
+    return int(text)
+
+
 def routes(service: Service) -> APIRouter:
     router = APIRouter()
     runtime, settings = service.runtime, service.settings
 
-    def follow(run: Run, after: int) -> EventStream:
+    def follow(run: Run | EndedRun, after: int, headers: Mapping[str, str] | None = None) -> EventStream:
         run.audience.attach()
-        return EventStream(blocks(run, after), heartbeat=settings.heartbeat, closed=run.audience.detach)
+        stream = EventStream(blocks(run, after), heartbeat=settings.heartbeat, closed=run.audience.detach)
+        stream.headers.update(headers or {})
+        return stream
 
-    def accept(body: object, tenant: str) -> tuple[Run, bool]:
-        """(the run, whether its events are wanted). The program itself is not kept while the run goes on."""
+    async def settled(run: Run | EndedRun, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+        """What the run has come to, once it will not be forgotten."""
+        answer = JSONResponse(run.result(), status, dict(headers or {}))
+        await run.settle()
+        return answer
+
+    async def accept(request: Request) -> tuple[Run | EndedRun, Program, dict[str, str]]:
+        """(the run, its program, headers that say more of it)."""
+        key, tenant = _idempotency_key(request), tenant_of(request)
+        body = await read_object(request, settings.max_body)
         program = parse_program(body)
-        return runtime.submit(program, tenant), program.stream
+        if key is None and program.parrot.lifetime != "background":
+            return runtime.submit(program, tenant), program, {}
+        run, new = await runtime.accept(program, body, tenant, key)
+        headers = {"Location": f"/v1/runs/{run.id}"}
+        return run, program, headers if new else {**headers, "Idempotent-Replayed": "true"}
 
     @router.post("/v1/runs")
     async def submit(request: Request) -> Response:
-        """Run a program: its events as they happen (`stream`), or its result when it has ended."""
+        """Run a program: its events as they happen (`stream`), or its result when it has ended; one in the background
+        answers at once with what it is."""
         refuse_query(request)
-        if "idempotency-key" in request.headers:
-            # A client that sends it relies on it: running the program again would break its promise.
-            raise Unsupported("Idempotency-Key is not supported yet", where="Idempotency-Key")
         with service.round_trip("/v1/runs"):
-            run, stream = accept(await read_object(request, settings.max_body), tenant_of(request))
-        if stream:
-            return follow(run, 0)
+            run, program, headers = await accept(request)
+        if program.stream:
+            return follow(run, 0, headers)
+        if program.parrot.lifetime == "background":
+            return await settled(run, 202, headers)
         run.audience.attach()
         try:
             await unless_gone(request, run.wait())
         finally:
             run.audience.detach()
-        return JSONResponse(run.result())
+        return JSONResponse(run.result(), headers=headers)
 
     @router.get("/v1/runs")
     async def listing(request: Request) -> Response:
-        """The tenant's runs that can still be read, oldest first."""
-        refuse_query(request)
-        found = [{"id": run.id, "status": run.status} for run in runtime.runs_of(tenant_of(request))]
-        return JSONResponse({"object": "list", "data": found})
+        """The newest of the tenant's runs that can still be read (`limit`: how many), the oldest of them first."""
+        refuse_query(request, {"limit"})
+        found = await runtime.listing(tenant_of(request), _limit(request))
+        fields = ("id", "status", "created", "ended")
+        rows = [{name: getattr(run, name) for name in fields} for run in found]
+        return JSONResponse({"object": "list", "data": rows})
 
     @router.get("/v1/runs/{run_id}")
     async def state(request: Request, run_id: str) -> Response:
         """What the run has come to; as an event stream if that is what the client accepts."""
         refuse_query(request)
-        run = runtime.run(run_id, tenant_of(request))
+        run = await runtime.find(run_id, tenant_of(request))
         if "text/event-stream" in request.headers.get("accept", ""):
             after = _last_event_id(request)
             if after > run.last_event:
                 raise InvalidRequest(f"the run has no event {after} yet", where="Last-Event-ID")
             return follow(run, after)
-        return JSONResponse(run.result())
+        return await settled(run)
 
     @router.delete("/v1/runs/{run_id}")
     async def cancel(request: Request, run_id: str) -> Response:
@@ -88,8 +122,9 @@ def routes(service: Service) -> APIRouter:
         unclaimed = body.get("unclaimed", [])
         if not (isinstance(unclaimed, list) and all(isinstance(name, str) for name in unclaimed)):
             raise InvalidRequest("unclaimed must be a list of call ids", where="unclaimed")
-        run = runtime.run(run_id, tenant_of(request))
-        runtime.release(run, unclaimed)
-        return JSONResponse(run.result())
+        run = await runtime.find(run_id, tenant_of(request))
+        if isinstance(run, Run):
+            runtime.release(run, unclaimed)
+        return await settled(run)
 
     return router

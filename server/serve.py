@@ -154,10 +154,14 @@ async def _run(
 
 def serve(options: ServeOptions, build: Callable[[ServeOptions], Sequence[Engine]] = all_engines) -> int:
     """Serve, with the engines that `build` makes, until a signal; the process's exit code."""
+    from semantic_parrot.core.journal.journal import Journal
+    from semantic_parrot.core.journal.values import Retention
+
     try:
+        journal = Journal(options.journal_url, Retention(options.keep_days, options.keep_runs))
         telemetry = Telemetry.set_up(options.log_format, os.environ, prompts=options.log_prompts)
         chosen: dict[str, Any] = {name: getattr(options, name) for name in ("disable", "enable", "tpot", "prices")}
-        runtime = Runtime(build(options), **chosen)
+        runtime = Runtime(build(options), journal=journal, **chosen)
         runtime.observers += telemetry.observers
         with contextlib.ExitStack() as stack:
             sock = stack.enter_context(contextlib.closing(bind(options.host, options.port)))

@@ -163,9 +163,16 @@ class RunResult(BaseModel):
     usage: RunUsage
 
 
+class ListedRun(BaseModel):
+    id: str
+    status: Status
+    created: float
+    ended: float | None
+
+
 class RunList(BaseModel):
     object: Literal["list"]
-    data: list[dict[str, Any]]
+    data: list[ListedRun]
 
 
 class Report(BaseModel):

@@ -77,6 +77,8 @@ class Operation:
 
 
 _CRITERIA = {"type": "string", "pattern": r"^(latency|throughput|deadline_ms=[0-9]{1,8})$"}
+_KEY = {"type": "string", "pattern": "^[!-~]{1,255}$"}
+_LIMIT = {"type": "string", "pattern": "^[1-9][0-9]{0,2}$"}
 _EVENT_ID = {"type": "string", "pattern": "^[0-9]{1,18}$"}
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
@@ -91,8 +93,15 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("get", "/v1/models"): Operation("Every name that a request may use.", answers.ModelList),
     ("get", "/v1/models/{name}"): Operation("One of them.", answers.Model),
     ("get", "/v1/engines"): Operation("What runs the calls.", answers.EngineList),
-    ("post", "/v1/runs"): Operation("Run a program.", answers.RunResult, Program, streams=True),
-    ("get", "/v1/runs"): Operation("The runs that can be read.", answers.RunList),
+    ("post", "/v1/runs"): Operation(
+        "Run a program; 202: in the background.",
+        answers.RunResult,
+        Program,
+        streams=True,
+        statuses=(200, 202),
+        headers={"Idempotency-Key": _KEY},
+    ),
+    ("get", "/v1/runs"): Operation("The newest runs that can be read.", answers.RunList, query={"limit": _LIMIT}),
     ("get", "/v1/runs/{run_id}"): Operation(
         "A run's state, or its events.", answers.RunResult, streams=True, headers={"Last-Event-ID": _EVENT_ID}
     ),

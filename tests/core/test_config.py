@@ -10,6 +10,11 @@ WHOLE = """
 [server]
 host = "0.0.0.0"
 port = 9000
+data_dir = "kept"
+[journal]
+url = "postgresql://db/parrot"
+keep_days = 1.5
+keep_runs = 10
 [engine]
 model = "models/llama"
 engines = 2
@@ -48,6 +53,10 @@ def test_every_key_reaches_the_options(tmp_path):
         model="models/llama",
         host="0.0.0.0",
         port=9000,
+        data_dir="kept",
+        journal="postgresql://db/parrot",
+        keep_days=1.5,
+        keep_runs=10,
         engines=2,
         deterministic=True,
         kv_tokens=4096,
@@ -115,7 +124,7 @@ def test_what_is_printed_says_the_same_when_it_is_read(tmp_path, options):
         ('[engine]\nkernels = "cuda"', "[engine] kernels: Input should be 'auto', 'torch' or 'triton'"),
         ("[server]\nprot = 1", "[server] has no key 'prot'; it may have: host, port"),
         ("[engine]\nmodels = 1", "[engine] has no key 'models'; it may have: model, engines, deterministic, kv_tokens"),
-        ("[sched]\nx = 1", "no section or key 'sched'; there is: server, engine, scheduling, prices"),
+        ("[sched]\nx = 1", "no section or key 'sched'; there is: server, engine, scheduling, journal, prices"),
         ("port = 1", "no section or key 'port'"),
         ("server = 1", "[server]: "),
         ('[server]\nport = "x"', "[server] port: Input should be a valid integer"),

@@ -35,7 +35,7 @@ def call(**changes):
         ({"calls": [call()], "inputs": {"a[0].b": "x"}}, "inputs.a[0].b"),
         ({"calls": [call()], "stream": "yes"}, "stream"),
         ({"calls": [call()], "deltas": ["nobody"]}, "deltas[0]"),
-        ({"calls": [call()], "parrot": {"lifetime": "background"}}, "parrot.lifetime"),
+        ({"calls": [call()], "parrot": {"lifetime": "forever"}}, "parrot.lifetime"),
         ({"calls": [call()], "parrot": {"objectives": {"x": "fast"}}}, "parrot.objectives.x"),
     ],
 )

@@ -26,6 +26,7 @@ from schemathesis.specs.openapi.checks import (
 )
 from scripted import ScriptedEngine
 
+from semantic_parrot.core.journal.journal import Journal
 from semantic_parrot.core.runtime import Runtime
 from semantic_parrot.server.app import create_app
 from semantic_parrot.server.openapi.operations import OPERATIONS
@@ -100,7 +101,7 @@ class Api:
 @pytest.fixture(scope="module")
 def api() -> Iterator[Api]:
     document = described()
-    with LocalServer(Runtime([ScriptedEngine()], grace=0.2)) as server:
+    with LocalServer(Runtime([ScriptedEngine()], grace=0.2, journal=Journal())) as server:
         names(document, server)
         api = Api(server.base, schemathesis.openapi.from_dict(document))
         yield api

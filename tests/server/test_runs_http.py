@@ -111,9 +111,11 @@ def test_runs_are_listed_while_they_can_be_read(gated):
     with gated.http.stream("POST", "/v1/runs", json={**PROGRAM, "stream": True}) as response:
         run = next(events(response.iter_lines()))[2]["id"]
         listed = gated.http.get("/v1/runs").json()
-        assert listed == {"object": "list", "data": [{"id": run, "status": "running"}]}
+        (row,) = listed["data"]
+        assert (listed["object"], row["id"], row["status"], row["ended"]) == ("list", run, "running", None)
         gated.http.delete(f"/v1/runs/{run}")
-        assert gated.http.get("/v1/runs").json()["data"] == [{"id": run, "status": "cancelled"}]
+        (row,) = gated.http.get("/v1/runs").json()["data"]
+        assert (row["id"], row["status"]) == (run, "cancelled")
 
 
 def test_delete_cancels(gated):
@@ -162,14 +164,6 @@ def test_a_failed_call_is_an_error_by_variable(gated):
     assert result["errors"]["x"]["code"] == "empty_prompt"
     assert result["errors"]["x"]["call"] == "bad"
     assert list(result["outputs"]) == ["y"]
-
-
-def test_an_idempotency_key_is_refused_by_name(site):
-    response = site.http.post("/v1/runs", json=PROGRAM, headers={"Idempotency-Key": "k"})
-    assert response.status_code == 400
-    assert response.json()["error"]["code"] == "unsupported"
-    assert response.json()["error"]["param"] == "Idempotency-Key"
-    assert site.engine.seen == []
 
 
 def test_only_accepted_posts_are_round_trips(site):
