@@ -32,11 +32,13 @@ def _block(value: Any) -> bytes:
 
 
 def _text(choice: Mapping[str, Any]) -> str:
-    return choice["message"].get("content") or ""
+    """Of a chat completion, or of a completion."""
+    text: str | None = choice["message"].get("content") if "message" in choice else choice["text"]
+    return text or ""
 
 
 class StreamReplay:
-    """A streamed chat completion: `advance` gives what has come since the last time, until `done`."""
+    """A streamed completion: `advance` gives what has come since the last time, until `done`."""
 
     def __init__(self, answer: Answer, request: Mapping[str, Any]) -> None:
         self.answer = answer
@@ -47,9 +49,11 @@ class StreamReplay:
         self._told = 0  # tokens whose logprobs were passed on
         self._choices = range(request.get("n") or 1)
         self._usage = bool((request.get("stream_options") or {}).get("include_usage"))
+        self._chat = "prompt" not in request
+        kind, prefix = ("chat.completion.chunk", "chatcmpl") if self._chat else ("text_completion", "cmpl")
         self._base = {
-            "id": f"chatcmpl-{uuid.uuid4().hex}",
-            "object": "chat.completion.chunk",
+            "id": f"{prefix}-{uuid.uuid4().hex}",
+            "object": kind,
             "created": int(time.time()),
             "model": request.get("model"),
         }
@@ -75,13 +79,14 @@ class StreamReplay:
             case Finished():
                 self.done = True
                 blocks += self._end(outcome.response)
-        if blocks and not self._opened:
+        if blocks and self._chat and not self._opened:
             self._opened = True
             blocks = [*(self._delta(i, {"role": "assistant", "content": ""}) for i in self._choices), *blocks]
         return b"".join(blocks)
 
     def _delta(self, index: int, delta: dict[str, Any], made: Mapping[str, Any] = NOTHING, **choice: Any) -> bytes:
-        fixed = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
+        said = {"delta": delta} if self._chat else {"text": delta.get("content", "")}
+        fixed = {"index": index, **said, "logprobs": None, "finish_reason": None}
         return _block({**self._base, "choices": [{**fixed, **choice}], **made})
 
     def _end(self, response: Mapping[str, Any]) -> list[bytes]:
@@ -99,7 +104,7 @@ class StreamReplay:
         return [*blocks, b"data: [DONE]\n\n"]
 
     def _rest(self, choice: Mapping[str, Any], shown: int, told: int) -> list[bytes]:
-        index, message = choice["index"], choice["message"]
+        index, message = choice["index"], choice.get("message", NOTHING)
         logprobs = choice.get("logprobs")
         left = (logprobs or {}).get("content", ())[told:]
         blocks = []

@@ -46,13 +46,14 @@ class Rest:
             if choice.get("index"):
                 continue
             self._leave_out(choice)
-            text = delta.get("content")
+            said, name = (choice, "text") if "text" in choice else (delta, "content")
+            text = said.get(name)
             if text:
                 known = min(len(text), len(self._left))
                 if text[:known] != self._left[:known]:
                     raise Diverged("the call, made again, gave another text")
                 self._left = self._left[known:]
-                delta["content"] = text[known:]
+                said[name] = text[known:]
         return b"data: " + to_json(chunk) + b"\n\n"
 
     def _leave_out(self, choice: dict[str, Any]) -> None:

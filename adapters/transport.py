@@ -26,7 +26,8 @@ from semantic_parrot.adapters.stream_body import StreamBody, patience
 from semantic_parrot.adapters.tracing import trace_headers
 from semantic_parrot.core.wire import content_key
 
-ROUTE = "/chat/completions"
+#: And that of chat completions, which ends with it.
+ROUTE = "/completions"
 LIMITS = http.Limits(max_connections=1000, max_keepalive_connections=100)
 
 

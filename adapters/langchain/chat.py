@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import inspect
-import json
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from langchain_core.globals import get_llm_cache
 from langchain_openai import ChatOpenAI
 from pydantic import Field, PrivateAttr
 
 from semantic_parrot.adapters.endpoint import Endpoint
-from semantic_parrot.adapters.hints import HINTS, Hints
 from semantic_parrot.adapters.langchain import instrument
 from semantic_parrot.adapters.langchain.fast import Fast
-from semantic_parrot.adapters.langchain.frames import FRAME, caller_of
-from semantic_parrot.adapters.langchain.lower import Kwargs, LowerableModel
-from semantic_parrot.adapters.langchain.planner import PLANNER, ModelSite, enter_calls, hints_for
+from semantic_parrot.adapters.langchain.lower import Kwargs
+from semantic_parrot.adapters.langchain.placed import Placed
+from semantic_parrot.adapters.langchain.planner import PLANNER
+from semantic_parrot.adapters.langchain.requests import FOR_TRACERS, obstacle, planned_request
 from semantic_parrot.adapters.langchain.served import Served
 from semantic_parrot.adapters.langchain.settings import CLIENT_ARGUMENTS, endpoint_of, settings_of
 from semantic_parrot.adapters.langchain.values import Cut
-from semantic_parrot.adapters.marks import Ref
 from semantic_parrot.adapters.openai_http import forget_environment
 from semantic_parrot.adapters.plan import Plan, Site
-from semantic_parrot.adapters.scope import SCOPE, SITE
 from semantic_parrot.adapters.transport import AsyncClient, SyncClient, claiming_clients
-from semantic_parrot.core.wire import IGNORED
 
 #: A subclass that overrides one of these may send another request than the one we would plan.
 REQUEST_BUILDING = (
@@ -42,7 +35,7 @@ REQUEST_BUILDING = (
 )
 
 
-class ChatParrot(Fast, Served, ChatOpenAI, LowerableModel):
+class ChatParrot(Placed, Fast, Served, ChatOpenAI):
     """`ChatOpenAI` for a Parrot server: it takes every argument of that class, and chains that contain it run as one
     program on the server.
 
@@ -86,140 +79,23 @@ class ChatParrot(Fast, Served, ChatOpenAI, LowerableModel):
         return self._endpoint
 
     def parrot_obstacle(self) -> str | None:
-        own = type(self)
-        if own is not ChatParrot:
-            for name in REQUEST_BUILDING:
-                if getattr(own, name) is not getattr(ChatParrot, name):
-                    return f"{own.__name__} overrides {name}"
         if not self._own_clients:
             return "it was given an HTTP client or a proxy of its own"
         if inspect.iscoroutinefunction(self._endpoint.api_key):
             return "its API key is an asynchronous function"
-        if self.cache or (self.cache is None and get_llm_cache() is not None):
-            return "its answers are cached on the client"
         if self.rate_limiter is not None:
             return "it has a rate limiter"
-        return None
+        return obstacle(self, ChatParrot, REQUEST_BUILDING)
 
     def parrot_request(self, given: Any, kwargs: Kwargs, plan: Plan, site: Site) -> dict[str, Any]:
-        obstacle = self.parrot_obstacle() or PLANNER.ledger.reason(site)
-        if obstacle is not None:
-            raise Cut(obstacle)
-        # LangChain's own, for its tracers; it takes them out before it builds a request.
-        kwargs = {name: value for name, value in kwargs.items() if name not in _FOR_TRACERS}
+        reason = self.parrot_obstacle() or PLANNER.ledger.reason(site)
+        if reason is not None:
+            raise Cut(reason)
+        kwargs = {name: value for name, value in kwargs.items() if name not in FOR_TRACERS}
         body: dict[str, Any] = self._get_request_payload(given, **kwargs)
         if "messages" not in body:
             raise Cut("it uses the Responses API")
-        if any(body.pop(name, None) for name in ("extra_headers", "extra_query")):
-            raise Cut("the call has headers or a query of its own")
-        body.pop("timeout", None)
-        if isinstance(body.get("response_format"), type):
-            # As the OpenAI client does when it sends it; private, but Semantic Kernel imports it from there too.
-            from openai.lib._parsing._completions import type_to_response_format_param
-
-            body["response_format"] = type_to_response_format_param(body["response_format"])
-        body |= body.pop("extra_body", None) or {}
-        try:
-            body = json.loads(json.dumps({key: value for key, value in body.items() if key not in IGNORED}))
-        except (TypeError, ValueError):
-            raise Cut("an argument of the call is no JSON") from None
-        if plan.repeating not in (None, self._endpoint):
-            raise Cut("it is called for each item of a list of another server")
-
-        def name(ref: Ref) -> str:
-            if plan.server_of(ref.variable) != self._endpoint:
-                raise Cut("its prompt needs an answer of another server")
-            return plan.name(ref)
-
-        request: dict[str, Any] = plan.marks.templates(body, name)
-        return request
+        return planned_request(body, self._endpoint, plan)
 
     def fast_endpoint(self) -> Endpoint | None:
         return self._endpoint if self._own_clients else None
-
-    # Where a call sits is known only here.
-
-    @contextmanager
-    def _sited(self, config: Any, hints: Hints) -> Iterator[None]:
-        instrument.catch_up()
-        frame = FRAME.get() if SCOPE.get() is not None else None
-        site = SITE.set(None if frame is None else ModelSite(PLANNER, self, frame, caller_of(config)))
-        told = HINTS.set(hints)
-        try:
-            yield
-        finally:
-            HINTS.reset(told)
-            SITE.reset(site)
-
-    def invoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
-        with self._sited(config, hints_for(config)):
-            return super().invoke(input, config, **kwargs)
-
-    async def ainvoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
-        with self._sited(config, hints_for(config)):
-            return await super().ainvoke(input, config, **kwargs)
-
-    # Calls that go out one by one are planned together.
-
-    @contextmanager
-    def _together(self, inputs: Any, config: Any, kwargs: Kwargs) -> Iterator[None]:
-        instrument.catch_up()
-        configs = config if isinstance(config, list) else [config] * len(inputs)
-        bound = {name: value for name, value in kwargs.items() if name not in _OF_THE_RUN}
-        visit = enter_calls(self, inputs, configs, bound)
-        if visit is None:
-            yield
-            return
-        try:
-            with visit.inside():
-                yield
-        finally:
-            visit.close()
-
-    def batch(self, inputs: Any, config: Any = None, **kwargs: Any) -> Any:
-        with self._together(inputs, config, kwargs):
-            return super().batch(inputs, config, **kwargs)
-
-    async def abatch(self, inputs: Any, config: Any = None, **kwargs: Any) -> Any:
-        with self._together(inputs, config, kwargs):
-            return await super().abatch(inputs, config, **kwargs)
-
-    def generate_prompt(self, prompts: Any, stop: Any = None, callbacks: Any = None, **kwargs: Any) -> Any:
-        with self._together(prompts, None, {"stop": stop, **kwargs}):
-            return super().generate_prompt(prompts, stop, callbacks, **kwargs)
-
-    async def agenerate_prompt(self, prompts: Any, stop: Any = None, callbacks: Any = None, **kwargs: Any) -> Any:
-        with self._together(prompts, None, {"stop": stop, **kwargs}):
-            return await super().agenerate_prompt(prompts, stop, callbacks, **kwargs)
-
-    def stream(self, input: Any, config: Any = None, **kwargs: Any) -> Iterator[Any]:
-        chunks: Any = super().stream(input, config, **kwargs)
-        hints = hints_for(config)
-        try:
-            while True:
-                with self._sited(config, hints):
-                    try:
-                        chunk = next(chunks)
-                    except StopIteration:
-                        return
-                yield chunk
-        finally:
-            chunks.close()
-
-    async def astream(self, input: Any, config: Any = None, **kwargs: Any) -> AsyncIterator[Any]:
-        chunks: Any = super().astream(input, config, **kwargs)
-        hints = hints_for(config)
-        try:
-            while True:
-                with self._sited(config, hints):
-                    try:
-                        chunk = await anext(chunks)
-                    except StopAsyncIteration:
-                        return
-                yield chunk
-        finally:
-            await chunks.aclose()
-
-
-_OF_THE_RUN = ("return_exceptions", "tags", "metadata", "run_name", "run_id")
-_FOR_TRACERS = ("ls_structured_output_format", "structured_output_format")

@@ -1,8 +1,9 @@
-"""ParrotLLM: completion models, of which every call goes out by itself."""
+"""ParrotLLM: completion models, planned as chat models are."""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -10,35 +11,95 @@ from typing import Any
 from langchain_core.outputs import LLMResult
 from langchain_core.runnables.config import get_executor_for_config
 from langchain_openai import OpenAI
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
+from semantic_parrot.adapters.endpoint import Endpoint
 from semantic_parrot.adapters.hints import stated_in
+from semantic_parrot.adapters.langchain import instrument
+from semantic_parrot.adapters.langchain.lower import Kwargs
+from semantic_parrot.adapters.langchain.placed import Placed
+from semantic_parrot.adapters.langchain.planner import PLANNER
+from semantic_parrot.adapters.langchain.requests import FOR_TRACERS, obstacle, planned_request
 from semantic_parrot.adapters.langchain.served import PARROT, Closing, count_tokens
 from semantic_parrot.adapters.langchain.settings import CLIENT_ARGUMENTS, endpoint_of, settings_of
+from semantic_parrot.adapters.langchain.values import Cut, Text, Value
+from semantic_parrot.adapters.marks import Ref
 from semantic_parrot.adapters.openai_http import forget_environment
+from semantic_parrot.adapters.plan import Plan, Site
 from semantic_parrot.adapters.transport import claiming_clients
 
+#: A subclass that overrides one of these may send another request than the one we would plan.
+REQUEST_BUILDING = (
+    "_invocation_params",
+    "_default_params",
+    "_convert_input",
+    "_generate",
+    "_agenerate",
+    "_stream",
+    "_astream",
+    "get_sub_prompts",
+    "parrot_request",
+)
 
-class ParrotLLM(Closing, OpenAI):
+
+class ParrotLLM(Placed, Closing, OpenAI):
     """LangChain's `OpenAI` for a Parrot server. `base_url`, `model` and `api_key` default as those of `ChatParrot`: no
-    OPENAI_* variable is read. Its calls are not planned; several prompts go out at the same time.
+    OPENAI_* variable is read. What is not planned of several prompts goes out at the same time.
     """
 
     embedded_flags: tuple[str, ...] = Field(default=(), exclude=True)
 
+    _endpoint: Endpoint = PrivateAttr()
+    _own_clients: bool = PrivateAttr()
+
     def __init__(self, **kwargs: Any) -> None:
         settings = settings_of(kwargs)
-        if not any(settings.get(name) for name in CLIENT_ARGUMENTS):
-            settings["http_client"], settings["http_async_client"] = claiming_clients(endpoint_of(settings))
+        endpoint = endpoint_of(settings)
+        own = not any(settings.get(name) for name in CLIENT_ARGUMENTS)
+        if own:
+            settings["http_client"], settings["http_async_client"] = claiming_clients(endpoint)
         super().__init__(**settings)
+        self._endpoint = endpoint
+        self._own_clients = own
         if settings.get("openai_organization") is None:
             self.openai_organization = None
         for resource in (self.client, self.async_client):
             forget_environment(resource._client, self.openai_organization, self.default_headers)
+        instrument.install()
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
         return False
+
+    # What the lowering asks of a model.
+
+    @property
+    def parrot_endpoint(self) -> Endpoint:
+        return self._endpoint
+
+    def parrot_obstacle(self) -> str | None:
+        if not self._own_clients:
+            return "it was given an HTTP client or a proxy of its own"
+        if inspect.iscoroutinefunction(self._endpoint.api_key):
+            return "its API key is an asynchronous function"
+        return obstacle(self, ParrotLLM, REQUEST_BUILDING)
+
+    def parrot_answer(self, text: Ref) -> Value:
+        return Text((text,))
+
+    def parrot_request(self, given: Any, kwargs: Kwargs, plan: Plan, site: Site) -> dict[str, Any]:
+        reason = self.parrot_obstacle() or PLANNER.ledger.reason(site)
+        if reason is not None:
+            raise Cut(reason)
+        kwargs = {name: value for name, value in kwargs.items() if name not in FOR_TRACERS}
+        stop = kwargs.pop("stop", None)
+        body = {"prompt": self._convert_input(given).to_string(), **self._invocation_params, **kwargs}
+        if body.get("max_tokens") == -1:
+            raise Cut("how long its answer may be depends on the tokens of its prompt")
+        if body.get("logprobs") is not None:
+            raise Cut("log-probabilities of completions are not replayed")
+        self.get_sub_prompts(body, [body["prompt"]], stop)  # which adds the stop words
+        return planned_request(body, self._endpoint, plan)
 
     def _generate(self, prompts: list[str], stop: Any = None, run_manager: Any = None, **kwargs: Any) -> LLMResult:
         kwargs = self._hinted(run_manager, kwargs)

@@ -69,6 +69,10 @@ class LowerableModel(ABC):
     def parrot_obstacle(self) -> str | None:
         """Why no call of this model can be planned, or None."""
 
+    def parrot_answer(self, text: Ref) -> Value:
+        """What calling it returns, if the answer's text is `text`."""
+        return Answered(text)
+
     @abstractmethod
     def parrot_request(self, given: Any, kwargs: Kwargs, plan: Plan, site: Site) -> dict[str, Any]:
         """The body of the request that calling it with `given` (messages or a text, which may hold marks) would send,
@@ -134,8 +138,8 @@ class Lowering:
 
     def _call(self, model: LowerableModel, value: Value, kwargs: Kwargs) -> Value:
         match value:
-            case Prompt(messages):
-                given: Any = list(messages)
+            case Prompt(messages, string):
+                given: Any = messages[0].content if string else list(messages)
             case Text(parts):
                 given = self.plan.marks.write(parts)
             case Known(real) if type(real) is str:
@@ -146,7 +150,7 @@ class Lowering:
         request = model.parrot_request(given, kwargs, self.plan, site)
         variable = self.plan.add(request, model.parrot_endpoint, site)
         self.trace.call(variable)
-        return Answered(Ref(variable))
+        return model.parrot_answer(Ref(variable))
 
     def each(self, listed: Listed, body: Callable[[Value], Value]) -> Value:
         """What `body` makes of each member of a list whose length is not known yet."""

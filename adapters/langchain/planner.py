@@ -18,7 +18,7 @@ from semantic_parrot.adapters.hints import NO_HINTS, Hints, stated_in
 from semantic_parrot.adapters.langchain.frames import FRAME, Caller, Frame, caller_of, continue_after, standing
 from semantic_parrot.adapters.langchain.lower import LowerableModel, Lowering, steps_of
 from semantic_parrot.adapters.langchain.plan_cache import PlanCache
-from semantic_parrot.adapters.langchain.values import Answered, Cut, Value, lift
+from semantic_parrot.adapters.langchain.values import Cut, Value, lift
 from semantic_parrot.adapters.marks import Ref
 from semantic_parrot.adapters.plan import WORTH_SENDING, Plan, Site
 from semantic_parrot.adapters.planning import BasePlanner, switched_off
@@ -101,7 +101,7 @@ class Planner(BasePlanner):
                 held[key] -= 1
                 if held[key] < 0:
                     variable = low.plan.add(request, model.parrot_endpoint, site)
-                    continue_after(low, *place, Answered(Ref(variable)))
+                    continue_after(low, *place, model.parrot_answer(Ref(variable)))
             scope.cover(low.plan.covered)
             scope.submit(low.plan)
 
@@ -125,7 +125,7 @@ class ModelSite:
             body = {key: value for key, value in request.items() if key not in IGNORED}
             variable = low.plan.add(body, self.model.parrot_endpoint, site)
             if self.model.parrot_obstacle() is None and self.planner.ledger.reason(site) is None:
-                continue_after(low, *place, Answered(Ref(variable)))
+                continue_after(low, *place, self.model.parrot_answer(Ref(variable)))
                 answer = scope.submit(low.plan, reserved=variable)
                 if answer is not None:
                     scope.cover(low.plan.covered)

@@ -71,7 +71,7 @@ def chat_prompt(prompt: ChatPromptTemplate, value: Value, marks: Marks) -> Promp
 
 def string_prompt(prompt: PromptTemplate, value: Value, marks: Marks) -> Prompt:
     variables = _variables(prompt, value)
-    return Prompt((HumanMessage(content=prompt.format(**_rendered(prompt, variables, marks))),))
+    return Prompt((HumanMessage(content=prompt.format(**_rendered(prompt, variables, marks))),), string=True)
 
 
 def _check_type(found: object, known: bool) -> None:

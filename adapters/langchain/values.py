@@ -77,9 +77,10 @@ class Items:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A prompt value: messages whose texts may hold marks of the plan."""
+    """A prompt value: messages whose texts may hold marks of the plan. `string`: it is a text, as one message."""
 
     messages: tuple[BaseMessage, ...]
+    string: bool = False
 
 
 @dataclass(frozen=True, slots=True)

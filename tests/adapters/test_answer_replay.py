@@ -164,3 +164,26 @@ def test_another_text_is_no_rest(sent):
     rest = Rest(sent)
     with pytest.raises(Diverged):
         [rest.feed(line) for line in lines("ab", "c", " def")]
+
+
+def test_a_completion_has_texts_where_a_chat_has_deltas():
+    source = answer()
+    replay = StreamReplay(source, {"model": "m", "temperature": 0, "prompt": "p"})
+    source.add("one")
+    (first,) = chunks(replay.advance())
+    assert (first["object"], first["id"][:5]) == ("text_completion", "cmpl-")
+    assert first["choices"] == [{"index": 0, "text": "one", "logprobs": None, "finish_reason": None}]
+    end = {"index": 0, "finish_reason": "stop", "text": "one two"}
+    source.settle(Finished(KEY, {"id": "x", "choices": [end], "usage": {}}))
+    *more, done = chunks(replay.advance())
+    assert [c["choices"][0]["text"] for c in more] == [" two", ""]
+    assert more[-1]["choices"][0]["finish_reason"] == "stop"
+    assert done == "[DONE]"
+
+
+def test_the_rest_of_a_completion():
+    rest = Rest("abc ")
+    blocks = [rest.feed(f"data: {json.dumps({'choices': [{'index': 0, 'text': t}]})}") for t in ("ab", "c d", "ef")]
+    assert [c["choices"][0]["text"] for c in chunks(b"".join(blocks))] == ["", "d", "ef"]
+    with pytest.raises(Diverged):
+        Rest("abc").feed('data: {"choices": [{"index": 0, "text": "x"}]}')

@@ -11,7 +11,7 @@ import pytest
 from lc_recorder import WAYS, Recorder, run
 from lc_trees import Trees
 
-from semantic_parrot.adapters.langchain import ChatParrot, disabled
+from semantic_parrot.adapters.langchain import ChatParrot, ParrotLLM, disabled
 from semantic_parrot.adapters.langchain.planner import PLANNER
 
 TREES = int(os.environ.get("PARROT_FUZZ_TREES", "16"))
@@ -21,7 +21,8 @@ GIVEN = {"x": "one", "q": "two <&>"}
 
 def observe(server, way, seed):
     llm = ChatParrot(base_url=server.url, temperature=0, max_retries=0)
-    chain, recorder = Trees(seed, llm).tree(), Recorder()
+    completion = ParrotLLM(base_url=server.url, temperature=0, max_retries=0)
+    chain, recorder = Trees(seed, llm, completion).tree(), Recorder()
     if seed // len(WAYS) % 2:  # every other chain's plan is there already
         for _ in range(2):
             PLANNER.plan(chain, {"x": "1", "q": "2"}, streaming="stream" in way)

@@ -10,11 +10,12 @@ import os
 
 import pytest
 from hostile import HostileServer
+from langchain_core.prompts import PromptTemplate
 from lc_more_shapes import CORRECT
 from lc_recorder import WAYS, Recorder, run
-from lc_shapes import FORMATTED, PROMISED
+from lc_shapes import FORMATTED, PROMISED, Shape
 
-from semantic_parrot.adapters.langchain import ChatParrot, disabled
+from semantic_parrot.adapters.langchain import ChatParrot, ParrotLLM, disabled
 
 SHAPES = [shape for shape in PROMISED + FORMATTED + CORRECT if shape.trips[0] > 1]
 
@@ -27,8 +28,8 @@ def chosen(way, every):
     return [shape for shape in SHAPES[len(way) % every :: every] if shape.streams or "stream" not in way]
 
 
-def compare(shape, way, server):
-    model = ChatParrot(base_url=server.url, temperature=0, max_retries=0)
+def compare(shape, way, server, kind=ChatParrot):
+    model = kind(base_url=server.url, temperature=0, max_retries=0)
     chain = shape.build(model)
     with disabled():
         eager = Recorder()
@@ -57,6 +58,20 @@ def test_a_server_that_also_hangs_up(way, round, caplog):
         for shape in chosen(way, 5):
             compare(shape, way, server)
     assert server.faults["hang up"] > 5
+
+
+@pytest.mark.parametrize("way", ["ainvoke", "stream", "astream"])
+def test_completions_too(way, caplog):
+    caplog.set_level(logging.CRITICAL)
+    with HostileServer(seed=len(way), hang_up=0.2) as server:
+        for number in range(10):
+            compare(Shape("completions", completed, {"x": str(number)}, (3, 1)), way, server, ParrotLLM)
+    assert min(server.faults[fault] for fault in ("abort", "garbage", "hang up")) >= 2
+
+
+def completed(llm):
+    A, B, C = (PromptTemplate.from_template(f"{name} {{x}}") for name in "ABC")
+    return A | llm | B | llm | C | llm
 
 
 class Mute(HostileServer):

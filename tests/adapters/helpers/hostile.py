@@ -55,5 +55,9 @@ class HostileServer(LocalServer):
         elif fate == "garbage" and event["type"] == "call.finished":
             self.faults["garbage"] += 1
             event["content_key"] = "0" * 64
-            event["response"]["choices"][0]["message"]["content"] = "GARBAGE"
+            choice = event["response"]["choices"][0]
+            if "message" in choice:
+                choice["message"]["content"] = "GARBAGE"
+            else:
+                choice["text"] = "GARBAGE"
         return f"data: {json.dumps(event)}\n\n".encode()

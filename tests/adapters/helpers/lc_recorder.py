@@ -82,6 +82,19 @@ class Recorder(BaseCallbackHandler):
     ) -> None:
         self._start("model", messages, run_id, parent_run_id, tags, metadata, kw)
 
+    def on_llm_start(
+        self,
+        serialized: Any,
+        prompts: Any,
+        *,
+        run_id: Any,
+        parent_run_id: Any = None,
+        tags: Any = None,
+        metadata: Any = None,
+        **kw: Any,
+    ) -> None:
+        self._start("completion", prompts, run_id, parent_run_id, tags, metadata, kw)
+
     def on_llm_new_token(self, token: Any, *, run_id: Any, **kw: Any) -> None:
         with self._lock:
             self.everything.append(token)

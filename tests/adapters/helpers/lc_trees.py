@@ -32,9 +32,12 @@ def shout(value: Any) -> Any:
 
 
 class Trees:
-    def __init__(self, seed: int, model: Any) -> None:
+    """`model`: a chat model; `completion`: one of the other kind, which returns texts."""
+
+    def __init__(self, seed: int, model: Any, completion: Any) -> None:
         self.random = random.Random(seed)
         self.model = model
+        self.completion = completion
         self._calls = 0
 
     def tree(self) -> Runnable[Any, Any]:
@@ -94,7 +97,7 @@ class Trees:
         return ChatPromptTemplate.from_template(text + "".join(f" {{{name}}}" for name in names))
 
     def _llm(self) -> Any:
-        llm = self.model
+        llm = self.completion if self.random.random() < 0.15 else self.model
         return self.random.choice(
             [
                 llm,
