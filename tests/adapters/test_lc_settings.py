@@ -72,11 +72,24 @@ def test_a_server_without_runs_means_eager_with_one_warning(caplog):
     assert sum("no Parrot server" in record.message for record in caplog.records) == 1
 
 
-def test_a_server_that_refuses_every_program_is_sent_no_more(server, caplog):
-    # The server refuses query parameters on runs, and ignores them on chat completions.
-    chain = TWO.build(ChatParrot(base_url=server.url, temperature=0, default_query={"v": "1"}))
+class Refusing(LocalServer):
+    """Programs reach it with a query parameter, which it refuses."""
+
+    def __init__(self) -> None:
+        super().__init__(Runtime([ScriptedEngine()]))
+        inner = self._server.config.app
+
+        async def app(scope, receive, send):
+            changed = {"query_string": b"v=1"} if scope.get("path") == "/v1/runs" else {}
+            await inner({**scope, **changed}, receive, send)
+
+        self._server.config.app, self._server.config.interface = app, "asgi3"
+
+
+def test_a_server_that_refuses_every_program_is_sent_no_more(caplog):
     before = stats().programs
-    with caplog.at_level(logging.WARNING, "semantic_parrot"):
+    with Refusing() as server, caplog.at_level(logging.WARNING, "semantic_parrot"):
+        chain = TWO.build(ChatParrot(base_url=server.url, temperature=0))
         for _ in range(5):
             assert trips(server, chain, TWO.input) == 2
     assert sum("refuses programs" in record.message for record in caplog.records) == 1
