@@ -8,10 +8,10 @@ from typing import get_args
 
 from semantic_parrot.core.config import ConfigError
 from semantic_parrot.core.engines.protocol import Ability, Engine
-from semantic_parrot.core.scheduling import Policy
+from semantic_parrot.core.scheduling import OPTIMISATIONS, Policy
 
 #: The optimisation has the name of the ability.
-NEEDED: tuple[Ability, ...] = get_args(Ability)
+NEEDED: tuple[Ability, ...] = tuple(name for name in get_args(Ability) if name in OPTIMISATIONS)
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,16 @@ def tell(engines: Sequence[Engine], policy: Policy, enabled: Collection[str]) ->
     for engine in engines:
         if missing := lacking(engine, policy):
             log.warning("engine %s can't do %s: no effect there", engine.name, _list(missing))
+
+
+def refuse_unsalted(engines: Sequence[Engine]) -> None:
+    """Raises ConfigError for one that would let a tenant find out, by the time that an answer takes, what another has
+    asked."""
+    for engine in engines:
+        if "salt" not in engine.abilities:
+            raise ConfigError(
+                f"engine {engine.name} can't keep the caches of tenants apart: it may serve one, without keys"
+            )
 
 
 def _list(names: Collection[str]) -> str:

@@ -37,18 +37,25 @@ PAUSE, SLICE = 0.005, 32
 
 
 class Ahead:
-    """For the calls of one graph, the graph named `scope`. Owned by the event loop; its methods return at once, and the
-    work is done in slices once what is ready has gone.
+    """For the calls of one graph of a tenant, named `scope`. Owned by the event loop; its methods return at once,
+    and the work is done in slices once what is ready has gone.
 
     `fills` None: nothing is filled, and nothing is done for it. `uses` None: no engine is told what to keep.
     """
 
     def __init__(
-        self, graph: Graph[Owner], analysis: Analysis, scope: str, fills: Fills | None, uses: NextUses | None = None
+        self,
+        graph: Graph[Owner],
+        analysis: Analysis,
+        scope: str,
+        fills: Fills | None,
+        uses: NextUses | None = None,
+        tenant: str = "",
     ) -> None:
         self._graph = graph
         self._analysis = analysis
         self._scope = scope
+        self._tenant = tenant
         self._fills = fills
         self._uses = uses
         self._known: dict[str, Known] = {}
@@ -169,7 +176,7 @@ class Ahead:
         if self._uses is not None:
             latest = self._analysis.step(node.output).latest
             keep = keep_ahead(self._uses, latest, names, chars, time.monotonic())
-        beginning = Beginning(body, known.skeleton, chars, names, producer, keep)
+        beginning = Beginning(body, known.skeleton, chars, names, producer, keep, self._tenant)
         return self._fills.fill((self._scope, node.output), beginning)
 
     def _leave(self, name: str, known: Known) -> None:

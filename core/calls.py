@@ -23,6 +23,7 @@ from semantic_parrot.core.hints import Hints
 from semantic_parrot.core.observer import Execution, Observer
 from semantic_parrot.core.request import ModelRequest, parse_request
 from semantic_parrot.core.rerun import ATTEMPTS, Bill, Told
+from semantic_parrot.core.salts import Salts, mark
 from semantic_parrot.core.scheduler import Scheduler
 from semantic_parrot.core.scheduling import Placement, Policy, Task
 from semantic_parrot.core.shape import Shape
@@ -37,7 +38,7 @@ log = logging.getLogger(__name__)
 class Calls:
     """Owned by the event loop. `engines` have started: what they are called is known. `executed`: handed to an engine,
     since the start. `prices` by model, under any of its names; raises ConfigError for one that is not here.
-    `observers`: the runtime's, who may still come."""
+    `observers`: the runtime's, who may still come. `salts`: of its tenants."""
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class Calls:
         policy: Policy,
         prices: Mapping[str, Price] | None = None,
         observers: Sequence[Observer] = (),
+        salts: Salts | None = None,
     ) -> None:
         self.executed = 0
         self.observers = observers
@@ -69,7 +71,8 @@ class Calls:
             if name not in self._schedulers:
                 raise ConfigError(f"prices name the model {name!r}; there is: {', '.join(sorted(self._schedulers))}")
             self._prices[self._schedulers[name]] = price
-        self.fills = Fills(self.scheduler)
+        self._salts = salts or Salts()
+        self.fills = Fills(self.scheduler, self._salts)
         self._flights = {scheduler: Flights(scheduler.promote) for scheduler in self.schedulers}
 
     async def close(self) -> None:
@@ -104,9 +107,9 @@ class Calls:
         """What the model's tokens cost; None where that is not configured. Raises UnknownModel."""
         return self._prices.get(self.scheduler(model))
 
-    def plan(self, shape: Shape) -> float:
+    def plan(self, shape: Shape, tenant: str = "") -> float:
         """Seconds that a call, of a shape that has been checked, is expected to take on an idle engine."""
-        return self.scheduler(shape.model).decider.estimates.seconds(shape.skeleton)
+        return self.scheduler(shape.model).decider.estimates.seconds(shape.skeleton, mark(tenant))
 
     def generate(self, body: Mapping[str, Any], hints: Hints) -> Items:
         """Execute one rendered request. Raises InvalidRequest or UnknownModel here, other errors on the way."""
@@ -206,7 +209,8 @@ class Calls:
 
     def _directions(self, placement: Placement, hints: Hints) -> Directions:
         rank, cap = (placement.rank, placement.cap) if self._policy.on("preemption") else (0, None)
-        return Directions(rank, cap, hints.keep(time.monotonic()), placement.priority, placement.slack)
+        keep, salt = hints.keep(time.monotonic()), self._salts.of(hints.tenant)
+        return Directions(rank, cap, keep, placement.priority, placement.slack, salt)
 
 
 def _placed(placement: Placement, engine: Engine, engines: int) -> Placed:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, ValidationError
 
 from semantic_parrot.core.model import Value
+from semantic_parrot.core.public import PublicPrefix
 from semantic_parrot.core.usage import Price
 
 Finite = Field(ge=0, allow_inf_nan=False)
@@ -94,6 +95,15 @@ class Config(Value):
     journal: JournalSection = JournalSection()
     prices: dict[str, PriceSection] = Field(default={})
     engines: dict[str, RemoteSection] = Field(default={})
+    public_prefixes: list[PublicPrefix] = Field(default=[])
+
+
+#: Sections of which there are several, by name or one after the other.
+NAMED: Mapping[str, type[Value]] = {
+    "prices": PriceSection,
+    "engines": RemoteSection,
+    "public_prefixes": PublicPrefix,
+}
 
 
 def read_config(path: Path) -> Config:
@@ -113,11 +123,13 @@ def read_config(path: Path) -> Config:
 
 def _first_fault(error: ValidationError, text: str) -> str:
     fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    line = _line(text, fault["loc"])
     place = [str(part) for part in fault["loc"]]
-    line = _line(text, place)
-    named: Any = {"prices": PriceSection, "engines": RemoteSection}.get(place[0])
+    named = NAMED.get(place[0])
     depth = 1 if named is None else 2
-    section = f"[{place[0]}]" if depth == 1 or len(place) < 2 else f'[{place[0]}."{place[1]}"]'
+    section = f"[{place[0]}]"
+    if len(place) > 1 and named is not None:
+        section = f'[{place[0]}."{place[1]}"]' if isinstance(fault["loc"][1], str) else f"[[{place[0]}]]"
     key = ".".join(place[depth:])
     if fault["type"] != "extra_forbidden":
         return f"{line}: {section} {key}: {fault['msg']}" if key else f"{line}: {section}: {fault['msg']}"
@@ -127,7 +139,7 @@ def _first_fault(error: ValidationError, text: str) -> str:
     return f"{line}: {section} has no key {key!r}; it may have: {', '.join(known.model_fields)}"
 
 
-def _line(text: str, place: Sequence[str]) -> int:
+def _line(text: str, place: Sequence[str | int]) -> int:
     """Where what stands at `place` is whole; of a key that is missing, where its section begins. The parser does not
     say: it is the first beginning of the text that has it."""
     lines, deepest, found = text.splitlines(), 0, 1
@@ -137,8 +149,12 @@ def _line(text: str, place: Sequence[str]) -> int:
         except tomllib.TOMLDecodeError:
             continue  # in the middle of a value
         depth = 0
-        while depth < len(place) and isinstance(value, dict) and place[depth] in value:
+        while depth < len(place) and _has(value, place[depth]):
             value, depth = value[place[depth]], depth + 1
         if depth > deepest:
             deepest, found = depth, count
     return found
+
+
+def _has(value: object, key: str | int) -> bool:
+    return key in value if isinstance(value, dict) else isinstance(value, list) and key in range(len(value))

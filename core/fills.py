@@ -13,6 +13,7 @@ from semantic_parrot.core.analysis import Skeleton
 from semantic_parrot.core.engines.protocol import Engine, Keep
 from semantic_parrot.core.errors import ParrotError
 from semantic_parrot.core.request import parse_request
+from semantic_parrot.core.salts import Salts, mark, own
 from semantic_parrot.core.scheduler import Scheduler
 from semantic_parrot.core.scheduling import Task
 
@@ -34,6 +35,7 @@ class Beginning:
     names: tuple[int, ...]
     producer: Key
     keep: tuple[Keep, ...] = ()
+    tenant: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -48,10 +50,12 @@ class _Fill:
 
 
 class Fills:
-    """The prompts that engines fill ahead, and where calls run. Owned by the event loop; `scheduler` of a model."""
+    """The prompts that engines fill ahead, and where calls run. Owned by the event loop; `scheduler` of a model,
+    `salts` of its tenants."""
 
-    def __init__(self, scheduler: Callable[[str], Scheduler]) -> None:
+    def __init__(self, scheduler: Callable[[str], Scheduler], salts: Salts | None = None) -> None:
         self._scheduler = scheduler
+        self._salts = salts or Salts()
         self._fills: dict[Key, _Fill] = {}
         self._counts: Counter[Engine] = Counter()
         self._running: dict[Key, int] = {}
@@ -73,8 +77,8 @@ class Fills:
                 fill = self._fills[key] = _Fill(scheduler, index, 0)
                 self._counts[fill.engine] += 1
             fill.chars = beginning.chars
-            fill.engine.prefill(key, request, beginning.keep)
-            scheduler.decider.fleet.hold(fill.index, beginning.names, time.monotonic())
+            fill.engine.prefill(key, request, beginning.keep, self._salts.of(beginning.tenant))
+            scheduler.decider.fleet.hold(fill.index, own(beginning.names, beginning.tenant), time.monotonic())
             return True
         return False
 
@@ -110,13 +114,14 @@ class Fills:
         if near in able:
             able = {near: able.pop(near), **able}
         per, chars = estimates.per_character, max(beginning.chars, beginning.skeleton.constant)
+        names = own(beginning.names, beginning.tenant)
         task = Task(
             prompt=chars * per,
-            output=estimates.output(beginning.skeleton),
-            prefixes=beginning.names,
+            output=estimates.output(beginning.skeleton, mark(beginning.tenant)),
+            prefixes=names,
             held=tuple((name >> 32) * per for name in beginning.names),
         )
         best = fleet.best(task, 0, 0.0, among=able)
-        if best is None or any(name >> 32 == beginning.chars for name in best[0].prefixes.keys() & beginning.names):
+        if best is None or any(name >> 32 == beginning.chars for name in best[0].prefixes.keys() & names):
             return None
         return best[0].index

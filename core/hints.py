@@ -12,6 +12,7 @@ from semantic_parrot.core.analysis import Class, Group, Skeleton, Step, boundari
 from semantic_parrot.core.engines.protocol import Done, Keep
 from semantic_parrot.core.events import Prefix, Schedule
 from semantic_parrot.core.keeping import keep
+from semantic_parrot.core.salts import mark, own
 from semantic_parrot.core.scheduling import Estimates, Task
 from semantic_parrot.core.usage import Meter, Tally
 from semantic_parrot.core.value import as_text
@@ -58,7 +59,7 @@ class Hints:
         per, costs = estimates.per_character, estimates.costs
         names = boundaries(skeleton.pieces, self.values.__getitem__) if self.prefixes is None else self.prefixes
         read = sum(len(p) if isinstance(p, str) else len(self.values[p.name]) for p in skeleton.pieces)
-        output = estimates.output(skeleton)
+        output = estimates.output(skeleton, mark(self.tenant))
         seconds = read * per * costs.prefill + output * costs.step(1)
         latest = self.latest
         if latest is None or not objectives:
@@ -72,10 +73,10 @@ class Hints:
             seconds=seconds,
             latest=latest,
             group=self.group if objectives else None,
-            prefixes=names,
+            prefixes=own(names, self.tenant),
             held=tuple((name >> 32) * per for name in names),
             filled=None if self.filled is None else (self.filled[0], self.filled[1] * per),
-            site=skeleton.site,
+            site=skeleton.site ^ mark(self.tenant),
             chars=read,
         )
 

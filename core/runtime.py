@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from semantic_parrot.core.abilities import lacking, tell
+from semantic_parrot.core.abilities import lacking, refuse_unsalted, tell
 from semantic_parrot.core.admission import admit
 from semantic_parrot.core.analysis import NextUses
 from semantic_parrot.core.calls import Calls
@@ -24,6 +24,7 @@ from semantic_parrot.core.observer import Observer, watched
 from semantic_parrot.core.program import Program
 from semantic_parrot.core.request import Message, ModelRequest
 from semantic_parrot.core.run import Run
+from semantic_parrot.core.salts import Salts
 from semantic_parrot.core.scheduling import OPTIMISATIONS, Policy
 from semantic_parrot.core.session import Session
 from semantic_parrot.core.sessions import Sessions
@@ -59,7 +60,8 @@ class Runtime:
     `session_idle`: seconds after which a session that nobody uses, and in which nothing runs, is closed. `disable`:
     names of `scheduling.OPTIMISATIONS` to do without; answers do not depend on them. `tpot`: seconds per token that
     latency calls are to keep (default: by what each engine does alone). `prices`: by model, under any of its names.
-    `enable`: names of optimisations that at least one engine must be able to do. Raises ConfigError for unknown names.
+    `enable`: names of optimisations that at least one engine must be able to do. `secret`: the server's own, by which
+    the tenants' caches are kept apart; None: there is one tenant. Raises ConfigError for unknown names.
 
     `journal` has the runs that outlive the server; without one, there are none.
 
@@ -77,6 +79,7 @@ class Runtime:
         prices: Mapping[str, Price] | None = None,
         enable: Collection[str] = (),
         journal: Journal | None = None,
+        secret: bytes | None = None,
     ) -> None:
         self.engines = tuple(engines)
         self.counters = Counters()
@@ -89,6 +92,7 @@ class Runtime:
         self._policy = _policy(tpot, frozenset(disable), frozenset(enable))
         self._enabled = frozenset(enable)
         self._prices = prices
+        self._salts = Salts(secret)
         self.calls = Calls((), self._policy, observers=self.observers)
         self._durable: Durable | None = None
         if journal is not None:
@@ -106,7 +110,9 @@ class Runtime:
                 await self.close()
                 raise failure
         try:
-            self.calls = Calls(self.engines, self._policy, self._prices, self.observers)
+            self.calls = Calls(self.engines, self._policy, self._prices, self.observers, self._salts)
+            if self._salts:
+                refuse_unsalted(self.engines)
             tell(self.engines, self._policy, self._enabled)
             if self._durable is not None:
                 await self._durable.open()
@@ -142,7 +148,7 @@ class Runtime:
         keeps = self._policy.on("retention") and any("retention" in engine.abilities for engine in self.engines)
         return Session(
             self._start,
-            self.calls.plan,
+            partial(self.calls.plan, tenant=tenant),
             self.calls.fills if ahead else None,
             self.history.sharing(tenant),
             self._uses[tenant] if keeps else None,

@@ -45,7 +45,7 @@ class Session:
         self.tenant = tenant
         self.graph: Graph[Run] = Graph()
         self.analysis = Analysis()
-        self.ahead = Ahead(self.graph, self.analysis, self.id, fills, uses)
+        self.ahead = Ahead(self.graph, self.analysis, self.id, fills, uses, tenant)
         self.runs: set[Run] = set()
         self.prefixes = PrefixUses()
         self.sharing = sharing

@@ -38,6 +38,7 @@ def native_engines(options: ServeOptions) -> list[Engine]:
             kv_offload_tokens=options.kv_offload_tokens,
             prefix_cache=options.prefix_cache,
             kernels=options.kernels,
+            public=[prefix.request() for prefix in options.public],
         )
         for i in range(options.natives)
     ]

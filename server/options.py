@@ -13,6 +13,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from semantic_parrot.core.config import Config, ConfigError, PriceSection, RemoteSection
+from semantic_parrot.core.public import PublicPrefix
 from semantic_parrot.core.usage import Price
 
 #: What the server keeps is here, unless it is told another place.
@@ -47,6 +48,7 @@ class ServeOptions:
     tpot: float | None = None
     prices: Mapping[str, Price] = field(default_factory=dict)
     remotes: Mapping[str, RemoteSection] = field(default_factory=dict)
+    public: tuple[PublicPrefix, ...] = ()
     dev: bool = False
     announce: bool = False
     exit_with_parent: bool = False
@@ -105,6 +107,7 @@ def merge(file: Config, flags: Mapping[str, Any], enable: Set[str], disable: Set
         enable=frozenset({*file.scheduling.enable} - disable | enable),
         disable=frozenset({*file.scheduling.disable} - enable | disable),
         prices={name: section.price() for name, section in file.prices.items()},
+        public=tuple(file.public_prefixes),
     )
 
 
@@ -129,9 +132,17 @@ def as_toml(options: ServeOptions) -> str:
     for name, remote in options.remotes.items():
         lines.append(f"[engines.{_toml(name)}]")
         lines += [f"{key} = {_toml(value)}" for key, value in remote.model_dump(exclude_none=True).items()]
+    for prefix in options.public:
+        lines.append("[[public_prefixes]]")
+        lines += [f"{key} = {_toml(value)}" for key, value in prefix.model_dump(exclude_none=True).items()]
     return "\n".join(lines) + "\n"
 
 
 def _toml(value: object) -> str:
-    """A text, a number, a truth value, a list: TOML writes them as JSON does, but for one character."""
+    """TOML writes texts, numbers and truth values as JSON does, but for one character. What is null is left out."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, dict):
+        pairs = (f"{_toml(key)} = {_toml(member)}" for key, member in value.items() if member is not None)
+        return f"{{{', '.join(pairs)}}}"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

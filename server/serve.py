@@ -161,14 +161,15 @@ def serve(options: ServeOptions, build: Callable[[ServeOptions], Sequence[Engine
         journal = Journal(options.journal_url, Retention(options.keep_days, options.keep_runs))
         telemetry = Telemetry.set_up(options.log_format, os.environ, prompts=options.log_prompts)
         chosen: dict[str, Any] = {name: getattr(options, name) for name in ("disable", "enable", "tpot", "prices")}
-        runtime = Runtime(build(options), journal=journal, **chosen)
-        runtime.observers += telemetry.observers
         with contextlib.ExitStack() as stack:
-            sock = stack.enter_context(contextlib.closing(bind(options.host, options.port)))
             stack.enter_context(contextlib.closing(telemetry))
+            sock = stack.enter_context(contextlib.closing(bind(options.host, options.port)))
             tenants = open_tenants(options, sock)
             if tenants is not None:
                 stack.callback(tenants.close)
+                chosen["secret"] = tenants.secret()
+            runtime = Runtime(build(options), journal=journal, **chosen)
+            runtime.observers += telemetry.observers
             asyncio.run(_run(options, sock, runtime, telemetry, tenants))
     except (StartError, ModelLoadError, ConfigError) as error:
         print(f"parrot: {error}", file=sys.stderr)

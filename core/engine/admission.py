@@ -82,7 +82,7 @@ class Admission:
             # Most pairs are told apart by one token, or else a burst would cost the square of its size.
             if leader.pending == 1 or leader.long != s.long or found >= min(most, len(leader.tokens)):
                 continue
-            if leader.tokens[found] != s.tokens[found] or leader.alone:
+            if leader.tokens[found] != s.tokens[found] or leader.alone or leader.directions.salt != s.directions.salt:
                 continue
             gain = min(common(leader.tokens, s.tokens), most) - found
             # A few tokens are worth one step's wait, and not more.

@@ -17,6 +17,7 @@ from semantic_parrot.core.engine.messages import Failed, Finished, Reply, Text
 from semantic_parrot.core.engine.offload import Offload
 from semantic_parrot.core.engine.planner import Batch, Planner, Work
 from semantic_parrot.core.engine.runner import Runner
+from semantic_parrot.core.engine.salted_tree import PUBLIC
 from semantic_parrot.core.engine.sampler import NONE_LEFT, UNREADABLE
 from semantic_parrot.core.engine.sequence import Sequence
 from semantic_parrot.core.engine.text import TextModel
@@ -89,7 +90,28 @@ class EngineLoop:
             self._planner.add(sequence)
         return None
 
-    def prefill(self, id: int, request: ModelRequest, keep: tuple[Keep, ...] = ()) -> None:
+    def publish(self, number: int, request: ModelRequest) -> int:
+        """Fill the known beginning of `request`, in whole blocks, for all to read, and keep it for ever: its tokens.
+
+        To be called before anything else is asked. Raises InvalidRequest if it is shorter than a block, or there is no
+        room for it."""
+        content = request.prompt if request.messages is None else request.messages
+        assert content is not None
+        tokens = self.text.beginning(content, request.tools)
+        whole = tokens[: len(tokens) // BLOCK_SIZE * BLOCK_SIZE]
+        if not whole:
+            raise InvalidRequest(f"it has {len(tokens)} tokens, and a block has {BLOCK_SIZE}")
+        size, stream, directions = len(whole), self.text.stream(()), Directions(salt=PUBLIC)
+        sequence = Sequence(-number, whole, size, size, request.sampling, stream, 0.0, directions, ahead=True)
+        if size < self._context:
+            self._planner.add_ahead(sequence)
+        while self._planner.ahead:
+            self.step()
+        if not self._planner.publish(sequence):
+            raise InvalidRequest(f"there is no room for its {size} tokens")
+        return size
+
+    def prefill(self, id: int, request: ModelRequest, keep: tuple[Keep, ...] = (), salt: str = "") -> None:
         """Fill the known beginning of a request that is still to come. What can't be filled is its own affair."""
         content = request.prompt if request.messages is None else request.messages
         assert content is not None
@@ -98,7 +120,7 @@ class EngineLoop:
             if tokens:
                 stream = self.text.stream(())
                 now = time.monotonic()
-                size, directions = len(tokens), Directions(keep=keep)
+                size, directions = len(tokens), Directions(keep=keep, salt=salt)
                 sequence = Sequence(id, tokens, size, size, request.sampling, stream, now, directions, ahead=True)
                 self._planner.add_ahead(sequence)
 

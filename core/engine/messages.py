@@ -33,6 +33,7 @@ class Options:
     device: str = "auto"
     kernels: str = "auto"
     overlap: bool | None = None
+    public: tuple[ModelRequest, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Generate:
 @dataclass(frozen=True, slots=True)
 class Prefill:
     """Fill the beginning of `request`, up to the first UNKNOWN in it, ahead of the request itself, in idle time.
-    `keep`: as in Directions, of that beginning.
+    `keep`, `salt`: as in Directions, of that beginning.
 
     It has no reply. It replaces an earlier one with its id, and Cancel ends it.
     """
@@ -65,6 +66,7 @@ class Prefill:
     id: int
     request: ModelRequest
     keep: tuple[Keep, ...] = ()
+    salt: str = ""
     kind: Literal["prefill"] = "prefill"
 
 

@@ -102,6 +102,10 @@ class Planner:
             sequence.long = self._is_long(sequence)
             self.ahead[sequence.id] = sequence
 
+    def publish(self, sequence: Sequence) -> bool:
+        """Keep for ever what `sequence`, a prefill ahead with the salt PUBLIC, has computed; False if it is not all."""
+        return self._tables.publish(sequence)
+
     def remove_ahead(self, id: int) -> None:
         """Ended, cancelled or replaced; what it has computed stays in the tree."""
         self._settled = False

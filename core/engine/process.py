@@ -8,6 +8,7 @@ import contextlib
 import signal
 import socket
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from semantic_parrot.core.engine.messages import (
     Cancel,
@@ -29,6 +30,10 @@ from semantic_parrot.core.engine.messages import (
 )
 from semantic_parrot.core.engines.protocol import ModelLoadError
 from semantic_parrot.core.errors import ParrotError
+from semantic_parrot.core.request import ModelRequest
+
+if TYPE_CHECKING:
+    from semantic_parrot.core.engine.loop import EngineLoop
 
 TITLE = "parrot-engine"
 
@@ -81,6 +86,17 @@ def main() -> int:
         return 0
 
 
+def _publish(engine: EngineLoop, requests: Sequence[ModelRequest], *, cache: bool) -> None:
+    """Raises ModelLoadError."""
+    if requests and not cache:
+        raise ModelLoadError("public prefixes need the prefix cache, which is off")
+    for number, request in enumerate(requests, 1):
+        try:
+            engine.publish(number, request)
+        except ParrotError as error:
+            raise ModelLoadError(f"public prefix {number} can't be kept: {error.message}") from None
+
+
 def _serve(channel: Channel) -> int:
     (load,) = channel.receive(wait=True)
     assert isinstance(load, Load)
@@ -88,14 +104,13 @@ def _serve(channel: Channel) -> int:
 
     torch.set_num_threads(load.options.threads)
     from semantic_parrot.core.engine.loader import load as load_engine
-    from semantic_parrot.core.engine.loop import EngineLoop
 
     def obey(engine: EngineLoop, command: Command) -> Reply | None:
         match command:
             case Generate(id, request, arrived, directions):
                 return engine.submit(id, request, arrived, directions)
-            case Prefill(id, request, keep):
-                engine.prefill(id, request, keep)
+            case Prefill(id, request, keep, salt):
+                engine.prefill(id, request, keep, salt)
             case Cancel(id):
                 engine.cancel(id)
             case GetStats(id):
@@ -114,6 +129,7 @@ def _serve(channel: Channel) -> int:
 
     try:
         engine, context = load_engine(load.options)
+        _publish(engine, load.options.public, cache=load.options.prefix_cache)
     except ModelLoadError as error:
         channel.send([Refused(str(error))])
         return 2

@@ -38,6 +38,7 @@ class Sequence:
     blocks: list[int] = field(default_factory=list)
     computed: int = 0  # tokens whose KV stands in `blocks`
     long: bool = False  # computed with LongRoPE's long factors
+    public: tuple[int, ...] | None = None  # the blocks of the public prefix that it begins with; None: not looked for
     cached: int | None = None  # prompt tokens that its first admission found in the prefix tree, or in its second tier
     begun: bool = False  # some of it was computed
     followed: bool = False  # a step that is under way computes one token more than `computed`

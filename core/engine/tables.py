@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Set
+from collections.abc import Collection, Iterable, Set
 
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockCopy, BlockPool
 from semantic_parrot.core.engine.offload import NO_MOVES, Moves, Offload
 from semantic_parrot.core.engine.prefix_tree import Match, PrefixTree
 from semantic_parrot.core.engine.retention import Uses
+from semantic_parrot.core.engine.salted_tree import SaltedTree
 from semantic_parrot.core.engine.sequence import Sequence
 
 
@@ -19,7 +20,7 @@ class BlockTables:
     def __init__(self, pool: BlockPool, tree: PrefixTree | None, offload: Offload | None) -> None:
         self.now = 0.0
         self._pool = pool
-        self._tree = tree
+        self._tree = None if tree is None else SaltedTree(pool, tree)
         self._offload = offload
 
     @property
@@ -30,7 +31,7 @@ class BlockTables:
         """What is resident of its tokens."""
         if self._tree is None or s.alone:
             return Match((), None)
-        return self._tree.match(s.long, s.tokens, len(s.tokens) - 1)  # the last one's logits are wanted in any case
+        return self._tree.match(s, len(s.tokens) - 1)  # the last one's logits are wanted in any case
 
     def short(self, s: Sequence, match: Match, reserve: int) -> int:
         """How many blocks there are too few of to place `s`, with one token more, and keep `reserve` available; 0 or
@@ -74,7 +75,7 @@ class BlockTables:
         """Copy back what the second tier has of a prefill; False: some of it in the next step, for which `s` waits."""
         if self._tree is None or s.alone:
             return True
-        found = self._tree.restore(s.long, s.tokens, s.blocks, s.computed, len(s.tokens) - 1)
+        found = self._tree.restore(s, len(s.tokens) - 1)
         s.computed += found.tokens
         if not s.begun:
             s.cached = s.computed
@@ -96,18 +97,28 @@ class BlockTables:
     def share(self, s: Sequence) -> None:
         """What is computed of a prompt may be read by others from now on; its last block, while it grows, may not."""
         if self._tree is not None and not s.alone:
-            self._tree.insert(s.long, s.tokens[: s.computed], s.blocks, tail=s.pending == 0)
+            self._tree.insert(s, tail=s.pending == 0)
 
     def release(self, s: Sequence, uses: Uses | None) -> None:
         """`s` holds nothing any more; what it computed stays resident for as long as there is room."""
         if self._tree is not None and s.computed and not s.alone:
-            self._tree.insert(s.long, s.tokens[: s.computed], s.blocks, tail=True, uses=uses)
+            self._tree.insert(s, tail=True, uses=uses)
         if not s.finite:
             self._pool.doubt(s.blocks)
         elif s.followed:  # nobody will look at the logits of what is written there now
             self._pool.doubt(s.blocks[s.computed // BLOCK_SIZE :])
         self._pool.drop(s.blocks)
         s.blocks, s.computed, s.finite, s.followed = [], 0, False, False
+
+    def publish(self, s: Sequence) -> bool:
+        """All may read what `s`, which has the salt PUBLIC, has computed, and it is kept for ever; False: that is not
+        all of it."""
+        return self._tree is not None and self._tree.publish(s.tokens, long=s.long)
+
+    @property
+    def public(self) -> Collection[int]:
+        """The blocks that all may read."""
+        return () if self._tree is None else self._tree.public
 
     def forget_prefixes(self) -> None:
         """Drop what is resident and held by no sequence."""

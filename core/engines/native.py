@@ -66,6 +66,7 @@ class NativeEngine:
     sequences that decode together; also the window. `chunk`: tokens a step. `dtype`: "auto" or a torch dtype's name.
     `device`: "auto", "cpu", "cuda". `kernels`: "torch", "triton" (on a CPU interpreted, for tests: slow), "auto":
     Triton on a GPU, torch on a CPU. `overlap`: launch a step before the last one's tokens are read (default: on a GPU).
+    `public`: requests whose beginnings, up to the first UNKNOWN, are filled at the start and kept for all salts.
 
     Owned by the event loop. A crash of the process ends what is in flight with EngineFailed; the handle is unhealthy,
     and refuses with EngineFailed, until a new process has loaded the model.
@@ -88,10 +89,11 @@ class NativeEngine:
         device: str = "auto",
         kernels: str = "auto",
         overlap: bool | None = None,
+        public: Sequence[ModelRequest] = (),
     ) -> None:
         self.name = name
         self.abilities: frozenset[Ability] = frozenset(
-            ("preemption", "prefill-ahead", "retention") if prefix_cache else ("preemption",)
+            ("preemption", "prefill-ahead", "retention", "salt") if prefix_cache else ("preemption", "salt")
         )
         self.window = max_batch
         self._options = Options(
@@ -107,6 +109,7 @@ class NativeEngine:
             device=device,
             kernels=kernels,
             overlap=overlap,
+            public=tuple(public),
         )
         self._names = tuple(names)
         self._model: ModelInfo | None = None
@@ -210,12 +213,12 @@ class NativeEngine:
             if not ended:
                 child.send(Cancel(id))
 
-    def prefill(self, key: Hashable, request: ModelRequest | None, keep: tuple[Keep, ...] = ()) -> None:
+    def prefill(self, key: Hashable, request: ModelRequest | None, keep: tuple[Keep, ...] = (), salt: str = "") -> None:
         if self._child is None:
             return
         if request is not None:
             id = self._ahead.setdefault(key, next(self._ids))
-            self._child.send(Prefill(id, request, keep))
+            self._child.send(Prefill(id, request, keep, salt))
         elif key in self._ahead:
             self._child.send(Cancel(self._ahead.pop(key)))
 

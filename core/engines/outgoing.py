@@ -59,6 +59,8 @@ def directed(body: dict[str, Any], dialect: Dialect, directions: Directions, *, 
         # Smaller ranks first, then the longer path: 16 bits hold what of it can matter.
         first = (directions.rank << 16) - min(max(directions.priority, 0), 0xFFFF)
         body["priority"] = -dialect.priority * first
+    if dialect.salt and directions.salt:
+        body["cache_salt"] = directions.salt
     return body
 
 

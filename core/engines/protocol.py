@@ -116,7 +116,8 @@ class Stats:
 
 #: What an engine may be able to do beyond answering. The scheduler's optimisations that need an ability it lacks have
 #: no effect there, which is said at start-up.
-Ability = Literal["preemption", "prefill-ahead", "retention"]
+#: "salt" is none of these: it obeys Directions.salt, without which it can't serve several tenants.
+Ability = Literal["preemption", "prefill-ahead", "retention", "salt"]
 
 
 #: A next use of which nothing is known: least recently used goes first.
@@ -137,6 +138,8 @@ class Keep:
 class Directions:
     """What the scheduler asks of the engine for one request; no answer depends on it.
 
+    `salt`: what is cached of this request is for those of the same salt and for nobody else.
+
     `rank`: 0 latency, 1 deadline, 2 throughput; a lower one goes first, and may preempt a higher. `cap`: while this
     request runs, at most so many sequences decode together; those of a higher rank pause. `keep`: how long the KV of
     its prompt is worth keeping, shortest prefix first.
@@ -150,6 +153,7 @@ class Directions:
     keep: tuple[Keep, ...] = ()
     priority: int = 0
     slack: float = 0.0
+    salt: str = ""
 
 
 #: Of a request that nobody schedules.
@@ -212,9 +216,9 @@ class Engine(Protocol):
         """
         ...
 
-    def prefill(self, key: Hashable, request: ModelRequest | None, keep: tuple[Keep, ...] = ()) -> None:
+    def prefill(self, key: Hashable, request: ModelRequest | None, keep: tuple[Keep, ...] = (), salt: str = "") -> None:
         """Fill what is known of a request that is still to come, up to the first UNKNOWN in its text, in idle time;
-        `keep`: as in Directions, of that beginning.
+        `keep`, `salt`: as in Directions, of that beginning.
 
         A hint: it returns at once and changes no answer. It replaces an earlier one with the same `key`; `request`
         None takes that back. An engine that can't ignores it.

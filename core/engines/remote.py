@@ -61,8 +61,8 @@ class RemoteEngine:
     ) -> None:
         self.name = name
         self.window = window
-        self.abilities: frozenset[Ability] = frozenset()
         self.dialect = DIALECTS[dialect]
+        self.abilities: frozenset[Ability] = frozenset({"salt"} if self.dialect.salt else ())
         self._names, self._theirs, self._context, self._priority = tuple(names), model, context, priority
         self._idle = idle_seconds
         self._base = url.rstrip("/")
@@ -164,7 +164,7 @@ class RemoteEngine:
             generated_tokens=self._stats.generated_tokens + usage.completion,
         )
 
-    def prefill(self, key: Hashable, request: ModelRequest | None, keep: tuple[Keep, ...] = ()) -> None:
+    def prefill(self, key: Hashable, request: ModelRequest | None, keep: tuple[Keep, ...] = (), salt: str = "") -> None:
         """These servers fill no prompt before its request."""
 
     async def tokenize(self, content: str | tuple[Message, ...]) -> list[int]:

@@ -17,14 +17,14 @@ class Estimates:
         self.per_character = PER_CHARACTER
         self._tokens = self._chars = 0.0
 
-    def output(self, skeleton: Skeleton) -> float:
-        """Tokens of the answer."""
-        return self.lengths.expect(skeleton.site, skeleton.limit, exact=skeleton.exact)
+    def output(self, skeleton: Skeleton, mark: int = 0) -> float:
+        """Tokens of the answer. `mark`: of the tenant, whose own answers they are expected from."""
+        return self.lengths.expect(skeleton.site ^ mark, skeleton.limit, exact=skeleton.exact)
 
-    def seconds(self, skeleton: Skeleton) -> float:
+    def seconds(self, skeleton: Skeleton, mark: int = 0) -> float:
         """On an idle engine, of a call whose variables may be unknown yet: their text is not counted."""
         costs = self.costs
-        return skeleton.constant * self.per_character * costs.prefill + self.output(skeleton) * costs.step(1)
+        return skeleton.constant * self.per_character * costs.prefill + self.output(skeleton, mark) * costs.step(1)
 
     def saw(self, site: int, chars: int, prompt: int, completion: int) -> None:
         """A call ended: `chars` of prompt were `prompt` tokens, and its answer had `completion`."""

@@ -3,6 +3,8 @@
 import pytest
 
 from semantic_parrot.core.config import Config, ConfigError, RemoteSection, read_config
+from semantic_parrot.core.public import PublicPrefix
+from semantic_parrot.core.request import UNKNOWN
 from semantic_parrot.core.usage import Price
 from semantic_parrot.server.options import ServeOptions, as_toml, merge, remotes_of
 
@@ -26,6 +28,12 @@ prefix_cache = false
 disable = ["batch-cap", "preemption"]
 enable = ["retention"]
 tpot_ms = 40
+[[public_prefixes]]
+prompt = "Once upon a time"
+[[public_prefixes]]
+messages = [
+  { role = "system", content = "You are the harbour's clerk." },
+]
 [prices."llama"]
 prompt = 0.5
 completion = 1.5
@@ -69,7 +77,14 @@ def test_every_key_reaches_the_options(tmp_path):
         remotes={
             "big": RemoteSection(kind="vllm", url="http://127.0.0.1:8000/v1", names=["big", "default"], priority=True),
         },
+        public=(
+            PublicPrefix(prompt="Once upon a time"),
+            PublicPrefix(messages=[{"role": "system", "content": "You are the harbour's clerk."}]),
+        ),
     )
+    prompt, chat = (prefix.request() for prefix in options.public)
+    assert prompt.prompt == f"Once upon a time{UNKNOWN}"
+    assert [message.content for message in chat.messages] == ["You are the harbour's clerk.", UNKNOWN]
 
 
 def test_flags_win_name_by_name(tmp_path):
@@ -95,6 +110,9 @@ LINES = {
     '# one\n[engine] # two\n\nmodel = """a\nb"""\nengines = 0\n[server]\nport = 1\n': 6,
     "[scheduling]\ndisable = [\n  1,\n]\ntpot_ms = 3": 4,
     "scheduling.tpot_ms = 0\nserver.port = 1": 1,
+    '[[public_prefixes]]\nprompt = "a"\n[[public_prefixes]]\nmessages = 1\n[engine]': 4,
+    '[[public_prefixes]]\nprompt = "a"\nmessages = []': 1,
+    '[[public_prefixes]]\nmessages = [{ role = "clerk", content = "a" }]': 1,
 }
 
 
@@ -104,6 +122,14 @@ LINES = {
         ServeOptions(),
         ServeOptions(model='a "b"\\c\t\x7fé😀', port=0, kv_tokens=1, tpot=0.0125, kernels="torch", prefix_cache=False),
         ServeOptions(disable=frozenset({"retention", "batch-cap"}), prices={"a.b c": Price(1, 0.5, 2e-7)}),
+        ServeOptions(
+            public=(
+                PublicPrefix(prompt='a\n"b"\x7f'),
+                PublicPrefix(
+                    messages=[{"role": "system", "content": "c"}, {"role": "user", "content": "d", "name": "e"}]
+                ),
+            )
+        ),
     ],
 )
 def test_what_is_printed_says_the_same_when_it_is_read(tmp_path, options):
@@ -140,6 +166,23 @@ def test_what_is_printed_says_the_same_when_it_is_read(tmp_path, options):
             "[prices.\"a.b\"] has no key 'out'; it may have: prompt",
         ),
         ("[prices]\nm = 1", '[prices."m"]: '),
+        ("[[public_prefixes]]", "[[public_prefixes]]: Value error, give messages, or a prompt"),
+        (
+            '[[public_prefixes]]\nprompt = "a"\nmessages = []',
+            "[[public_prefixes]]: Value error, give messages, or a prompt",
+        ),
+        (
+            '[[public_prefixes]]\nmessages = [{ role = "clerk", content = "a" }]',
+            "[[public_prefixes]]: Value error, messages",
+        ),
+        (
+            '[[public_prefixes]]\npromt = "a"',
+            "[[public_prefixes]] has no key 'promt'; it may have: messages, tools, prompt",
+        ),
+        (
+            '[[public_prefixes]]\nprompt = "a"\n[[public_prefixes]]\nmessages = 1\n[engine]',
+            "[[public_prefixes]] messages: Input should be a valid list",
+        ),
         ("[server\n", "not valid TOML: "),
         (b"\xff", "not UTF-8"),
     ],

@@ -1,11 +1,13 @@
 """Runs, sessions and variables are their tenant's: for everybody else they are not there."""
 
 import asyncio
+from contextlib import aclosing
 
 import pytest
 from programs import program, request
 from scripted import ScriptedEngine
 
+from semantic_parrot.core.config import ConfigError
 from semantic_parrot.core.errors import NotFound, SessionClosed
 from semantic_parrot.core.program import Body, Call
 from semantic_parrot.core.report import report
@@ -106,3 +108,69 @@ async def test_who_waits_goes_by_its_tenants_share():
     assert sum(run.ended for run in backlog) <= 2
     await asyncio.gather(*(run.wait() for run in backlog))
     await runtime.close()
+
+
+async def test_engines_are_told_a_salt_that_a_name_alone_does_not_give(engine):
+    salts = []
+    for secret in (b"one", b"one", b"other"):
+        runtime = Runtime([engine], secret=secret)
+        await runtime.start()
+        for tenant in ("ann", "bob"):
+            await runtime.submit(program({"a": ("A",)}), tenant).wait()
+            async with aclosing(runtime.generate({"model": "default", "prompt": "B"}, tenant)) as items:
+                async for _ in items:
+                    pass
+        salts.append([directions.salt for directions in engine.directed])
+        engine.directed.clear()
+        await runtime.close()
+    ann, bob = salts[0][0], salts[0][2]
+    assert salts[0] == salts[1] == [ann, ann, bob, bob]
+    assert len({ann, bob, *salts[2]}) == 4
+    assert all(len(bytes.fromhex(salt)) == 32 for salt in (ann, bob))
+
+
+async def test_without_a_secret_there_is_no_salt(runtime, engine):
+    await runtime.submit(program({"a": ("A",)})).wait()
+    assert engine.directed[0].salt == ""
+
+
+async def test_what_is_filled_ahead_has_its_tenants_salt():
+    gate = asyncio.Event()
+    engine = ScriptedEngine(gate=gate)
+    runtime = Runtime([engine], secret=b"secret")
+    await runtime.start()
+    run = runtime.submit(
+        program({"a": ("A",), "b": ("a beginning that is long enough to be filled " * 9, ("a",))}), "ann"
+    )
+    await engine.until_asked(1)
+    gate.set()
+    await run.wait()
+    asked = {salt for salt, (_, request) in zip(engine.salts, engine.prefills, strict=True) if request is not None}
+    assert asked == {engine.directed[0].salt} != {""}
+    await runtime.close()
+
+
+async def test_an_engine_that_takes_no_salt_serves_no_tenants(engine):
+    engine.abilities = frozenset(("prefill-ahead",))
+    runtime = Runtime([engine], secret=b"secret")
+    with pytest.raises(ConfigError, match="scripted-0 can't keep the caches of tenants apart"):
+        await runtime.start()
+    assert not engine.healthy
+
+
+async def test_the_schedule_tells_nothing_of_another_tenants_calls():
+    """What an engine is believed to hold, and how long an answer will be, are learned from one's own calls."""
+    told = {}
+    for victim in ("ann", "bob"):
+        runtime = Runtime([ScriptedEngine()], disable=("single-flight",))
+        await runtime.start()
+        seen = []
+        for tenant in (victim, victim, "bob"):
+            run = runtime.submit(program({"a": ("a shared beginning, " * 9, "end")}), tenant)
+            await run.wait()
+            call = report(runtime.snapshot(run.id, tenant))["calls"][0]
+            seen.append((call["predicted"]["cached_tokens"] > 0, call["predicted"]["output_tokens"]))
+        told[victim] = seen[-1]
+        await runtime.close()
+    assert told["bob"][0]
+    assert not told["ann"][0]

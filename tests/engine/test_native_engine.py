@@ -13,9 +13,9 @@ import pytest
 
 from semantic_parrot.core.engine.child import environment
 from semantic_parrot.core.engines.native import NativeEngine
-from semantic_parrot.core.engines.protocol import Delta, Done, ModelLoadError
+from semantic_parrot.core.engines.protocol import Delta, Directions, Done, ModelLoadError
 from semantic_parrot.core.errors import ContextOverflow, EmptyPrompt, EngineFailed, InvalidRequest
-from semantic_parrot.core.request import Message
+from semantic_parrot.core.request import UNKNOWN, Message
 
 
 def engine(path, **options) -> NativeEngine:
@@ -162,6 +162,38 @@ def test_the_engine_dies_with_its_parent(tiny):
         finally:
             parent.kill()
         child.wait(timeout=10)
+
+
+async def test_public_prefixes_are_there_from_the_start_and_again_after_a_crash(tiny, ask):
+    system = Message("system", "You are the harbour's clerk, and write down each ship, its cargo and the hour. " * 2)
+    e = engine(tiny("llama"), public=[ask((system, Message("user", UNKNOWN)), 1)])
+    await e.start()
+
+    async def found(salt):
+        async for item in e.generate(ask((system, Message("user", "Hello")), 2), Directions(salt=salt)):
+            if isinstance(item, Done):
+                return item.usage.cached
+
+    first = await found("ann")
+    assert first > 0
+    assert await found("bob") == first
+    assert await found("ann") > first
+    stream = e.generate(ask("On and on", 900))
+    await first_delta(stream)
+    os.kill(e.pid, signal.SIGKILL)
+    with pytest.raises(EngineFailed):
+        async for _ in stream:
+            pass
+    async with asyncio.timeout(60):
+        await e.recovered()
+    assert await found("eve") == first
+    await e.close()
+
+
+async def test_public_prefixes_that_cannot_be_kept_stop_the_start(tiny, ask):
+    for options, why in (({}, "public prefix 1 can't be kept: it has"), ({"prefix_cache": False}, "which is off")):
+        with pytest.raises(ModelLoadError, match=why):
+            await engine(tiny("llama"), public=[ask("Hi " + UNKNOWN, 1)], **options).start()
 
 
 def test_what_the_environment_says_of_threads_goes_before_what_we_would_say():

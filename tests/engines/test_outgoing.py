@@ -141,3 +141,10 @@ def test_the_more_urgent_has_the_better_number():
     assert numbers("vllm") == sorted(numbers("vllm"))
     assert numbers("sglang") == sorted(numbers("sglang"), reverse=True)
     assert set(numbers("vllm", priority=False) + numbers("llama.cpp")) == {None}
+
+
+def test_the_salt_goes_to_those_that_take_one():
+    took = {kind for kind, d in DIALECTS.items() if directed({}, d, Directions(salt="ab"), priority=False)}
+    assert took == {"vllm", "sglang"} == {kind for kind, dialect in DIALECTS.items() if dialect.salt}
+    assert directed({}, DIALECTS["vllm"], Directions(salt="ab"), priority=False) == {"cache_salt": "ab"}
+    assert directed({}, DIALECTS["vllm"], Directions(), priority=False) == {}

@@ -237,7 +237,7 @@ def test_what_an_engine_cannot_do_is_said_at_start_up():
     assert lines == ["parrot: WARNING: engine scripted-0 can't do preemption, retention: no effect there"]
     assert engine == {
         "id": "scripted-0", "object": "engine", "model": "scripted", "up": True,
-        "abilities": ["prefill-ahead"], "without": ["preemption", "retention"],
+        "abilities": ["prefill-ahead", "salt"], "without": ["preemption", "retention"],
     }  # fmt: skip
 
 

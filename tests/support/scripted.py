@@ -53,7 +53,7 @@ class ScriptedEngine:
         answers: Callable[[ModelRequest], str] = answer,
     ) -> None:
         self.name = name
-        self.abilities: frozenset[Ability] = frozenset(("prefill-ahead",))
+        self.abilities: frozenset[Ability] = frozenset(("prefill-ahead", "salt"))
         self.window = window
         self.model = ModelInfo(names, 4096)
         self._healthy = self._coming = False
@@ -62,6 +62,7 @@ class ScriptedEngine:
         self.directed: list[Directions] = []
         self.prefills: list[tuple[Hashable, ModelRequest | None]] = []
         self.kept: list[tuple[Keep, ...]] = []  # of each of `prefills`
+        self.salts: list[str] = []  # likewise
         self.running = self.most = self.cancelled = 0
         self._gate = gate
         self._fail = fail
@@ -155,7 +156,8 @@ class ScriptedEngine:
         finally:
             self._count(-1)
 
-    def prefill(self, key: Hashable, request: ModelRequest | None, keep: tuple[Keep, ...] = ()) -> None:
+    def prefill(self, key: Hashable, request: ModelRequest | None, keep: tuple[Keep, ...] = (), salt: str = "") -> None:
+        self.salts.append(salt)
         self.prefills.append((key, request))
         self.kept.append(keep)
         self._tell()
