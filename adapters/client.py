@@ -13,12 +13,13 @@ from typing import Any, Self
 import httpx
 from pydantic import BaseModel, ConfigDict
 
-from semantic_parrot.adapters.sse import event_of
-from semantic_parrot.core.errors import InternalError, NotFound, ParrotError, UnknownModel, from_code
+from semantic_parrot.adapters.endpoint import DEFAULT_BASE_URL
+from semantic_parrot.adapters.refusals import NotParrot, error_of, error_of_run
+from semantic_parrot.adapters.sse import EventReader
 from semantic_parrot.core.events import Event, Status
 from semantic_parrot.core.program import Program
 
-DEFAULT_BASE_URL = "http://127.0.0.1:8765/v1"
+__all__ = ["DEFAULT_BASE_URL", "AsyncParrotClient", "NotParrot", "ParrotClient", "RunResult"]
 
 #: Seconds. A stream carries heartbeats, so silence means that the connection is dead.
 STREAM_SILENCE = 60.0
@@ -35,12 +36,6 @@ class RunResult(BaseModel):
     outputs: dict[str, Any]
     errors: dict[str, dict[str, Any]]
     calls: dict[str, dict[str, Any]]
-
-
-class NotParrot(NotFound):
-    """The server has no `/v1/runs`: it may well speak OpenAI's protocol, but it runs no programs."""
-
-    code = "not_parrot"
 
 
 class _Settings:
@@ -91,33 +86,19 @@ class _Settings:
         return self.base_url.removesuffix("/v1")
 
 
-def error_of(response: httpx.Response) -> ParrotError:
-    """The error that a response with a status of 400 or more stands for."""
-    try:
-        error = response.json()["error"]
-        found = from_code(str(error.get("code")), str(error["message"]), error.get("param"))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        found = InternalError(f"HTTP {response.status_code} from {response.request.url}: {response.text[:200]}")
-    return found
-
-
-def _runs_error(response: httpx.Response) -> ParrotError:
-    """The error of a POST to runs; a missing route is told from a missing model."""
-    found = error_of(response)
-    if response.status_code in (404, 405, 501) and not isinstance(found, UnknownModel):
-        return NotParrot(f"{response.request.url} is not there: no Parrot server")
-    return found
+def _body(response: httpx.Response) -> tuple[int, str, bytes]:
+    return response.status_code, str(response.request.url), response.content
 
 
 def _checked(response: httpx.Response) -> httpx.Response:
     if response.is_error:
-        raise error_of(response)
+        raise error_of(*_body(response))
     return response
 
 
 def _run_result(response: httpx.Response) -> RunResult:
     if response.is_error:
-        raise _runs_error(response)
+        raise error_of_run(*_body(response))
     return RunResult.model_validate(response.json())
 
 
@@ -143,11 +124,10 @@ class ParrotClient(_Settings):
         with self._http.stream("POST", f"{self.base_url}/runs", timeout=self._stream_timeout(), **body) as response:
             if response.is_error:
                 response.read()
-                raise _runs_error(response)
-            for line in response.iter_lines():
-                event = event_of(line)
-                if event is not None:
-                    yield event
+                raise error_of_run(*_body(response))
+            reader = EventReader()
+            for piece in response.iter_bytes():
+                yield from reader.feed(piece)
 
     def cancel(self, run_id: str, unclaimed: Collection[str] = ()) -> None:
         """End a run. `unclaimed`: calls whose results nobody used, for the server's count of wasted tokens."""
@@ -192,10 +172,10 @@ class AsyncParrotClient(_Settings):
         async with self._http.stream("POST", url, timeout=self._stream_timeout(), **body) as response:
             if response.is_error:
                 await response.aread()
-                raise _runs_error(response)
-            async for line in response.aiter_lines():
-                event = event_of(line)
-                if event is not None:
+                raise error_of_run(*_body(response))
+            reader = EventReader()
+            async for piece in response.aiter_bytes():
+                for event in reader.feed(piece):
                     yield event
 
     async def cancel(self, run_id: str, unclaimed: Collection[str] = ()) -> None:

@@ -12,14 +12,13 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Hashable
-from contextlib import aclosing
 
-import httpx
 from pydantic import ValidationError
 
 from semantic_parrot.adapters.book import Book
-from semantic_parrot.adapters.client import AsyncParrotClient, NotParrot
 from semantic_parrot.adapters.endpoint import Endpoint
+from semantic_parrot.adapters.refusals import NotParrot
+from semantic_parrot.adapters.run_client import RunClient
 from semantic_parrot.core.errors import ParrotError
 
 #: So many refusals in a row, for no call of the program, and an endpoint is sent no more.
@@ -33,7 +32,7 @@ class Courier:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._clients: dict[Hashable, AsyncParrotClient] = {}
+        self._clients: dict[Hashable, RunClient] = {}
         self._drains: dict[Book, asyncio.Task[None]] = {}
         self._releases: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -78,25 +77,21 @@ class Courier:
         self._drains[book] = task
         task.add_done_callback(lambda _: self._drains.pop(book, None))
 
-    async def _client(self, endpoint: Endpoint) -> AsyncParrotClient:
+    async def _client(self, endpoint: Endpoint) -> RunClient:
         if endpoint.embedded is None and not callable(endpoint.api_key):
             url, key = endpoint.base_url, endpoint.api_key
         else:  # may start a server, or ask somebody for a key
             url, key = await asyncio.to_thread(lambda: (endpoint.url(), endpoint.key()))
         name = (url, key, endpoint.headers, endpoint.params)
         if name not in self._clients:
-            self._clients[name] = AsyncParrotClient(
-                url, api_key=key, headers=dict(endpoint.headers), params=dict(endpoint.params)
-            )
+            self._clients[name] = RunClient(url, key, dict(endpoint.headers), dict(endpoint.params))
         return self._clients[name]
 
     async def _drain(self, book: Book) -> None:
         reason = "the stream of events broke off"
         try:
             client = await self._client(book.endpoint)
-            async with aclosing(client.stream(book.program, book.headers)) as stream:
-                async for event in stream:
-                    book.record(event)
+            await client.stream(book.program, book.headers, book.record)
             self._refusals.pop(book.endpoint, None)
         except asyncio.CancelledError:
             reason = "the session has ended"
@@ -108,7 +103,7 @@ class Courier:
             reason = f"the server refused the plan: {error}"
             book.refused = error
             self._refused(book, error)
-        except (httpx.HTTPError, httpx.InvalidURL, ValidationError, KeyError, ValueError, OSError) as error:
+        except (ValidationError, KeyError, ValueError, OSError) as error:
             reason = f"{reason}: {type(error).__name__}: {error}"
         finally:
             book.end(reason)
@@ -139,7 +134,7 @@ class Courier:
             try:
                 client = await self._client(book.endpoint)
                 await client.cancel(book.run_id, unclaimed)
-            except (ParrotError, httpx.HTTPError, OSError):
+            except (ParrotError, OSError):
                 pass  # closing the connection ends the run just as well
         if drain is not None and (unclaimed or book.run_id is None):
             drain.cancel()
@@ -149,7 +144,8 @@ class Courier:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*(client.aclose() for client in self._clients.values()), return_exceptions=True)
+        for client in self._clients.values():
+            client.close()
         self._clients.clear()
 
 

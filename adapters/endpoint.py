@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from semantic_parrot.adapters.client import DEFAULT_BASE_URL
 from semantic_parrot.adapters.embedded import EMBEDDED, EmbeddedOptions, embedded_url
+
+DEFAULT_BASE_URL = "http://127.0.0.1:8765/v1"
 
 #: The host that stands in URLs for an embedded server, whose port is known only once it runs.
 EMBEDDED_URL = "http://embedded.parrot/v1"

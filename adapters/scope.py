@@ -106,6 +106,11 @@ class Scope:
         with self._lock:
             self._alone.update(call.site for call in plan.calls if call.variable not in sent)
 
+    @property
+    def empty(self) -> bool:
+        """Whether no program was sent: then there is nothing to claim."""
+        return not self._books
+
     def is_alone(self, site: Site) -> bool:
         """Whether it is known that nothing can be planned together with the call that `site` makes now."""
         with self._lock:
@@ -157,8 +162,12 @@ class Scope:
 class CallSite(Protocol):
     """Where a model call sits in the framework's objects."""
 
+    def alone(self, scope: Scope) -> bool:
+        """Whether it is known that nothing can be planned together with the next call; asked once for each call."""
+
     def replan(self, scope: Scope, request: Mapping[str, Any]) -> Answer | None:
-        """`request` is about to go out unplanned: plan it and what follows. Its answer, if a plan was sent."""
+        """`request` is about to go out unplanned: plan it and what follows. Its answer, if a plan was sent. Not to be
+        asked where `alone` was true."""
 
 
 # The scope and the call site of the running code. Context variables, as these follow the app's threads and tasks.

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from semantic_parrot.core.events import Event, parse
 
 
-def event_of(line: str) -> Event | None:
-    """The event that one line of the stream carries; None for ids, comments and blank lines.
+class EventReader:
+    """The events of a stream that comes in pieces of any size."""
 
-    Raises pydantic.ValidationError for data that is no event of ours.
-    """
-    if not line.startswith("data:"):
-        return None
-    return parse(line[5:].strip())
+    def __init__(self) -> None:
+        self._begun: list[bytes] = []
+
+    def feed(self, piece: bytes) -> Iterator[Event]:
+        """Every event that is complete with `piece`. Raises pydantic.ValidationError for data that is no event."""
+        if b"\n" not in piece:
+            self._begun.append(piece)
+            return
+        *lines, rest = b"".join((*self._begun, piece)).split(b"\n")
+        self._begun = [rest] if rest else []
+        for line in lines:
+            if line.startswith(b"data:"):  # pydantic skips the white space around JSON
+                yield parse(line[5:])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from semantic_parrot.adapters.answers import Answer, Finished, Lost
 from semantic_parrot.adapters.plan import Site
@@ -43,20 +43,22 @@ class Statistics:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._stats = Stats()
+        self._counts: Counter[str] = Counter()
+        self._last_error: str | None = None
 
     def add(self, **counts: int) -> None:
         with self._lock:
-            self._stats = replace(self._stats, **{k: getattr(self._stats, k) + n for k, n in counts.items()})
+            for name, count in counts.items():
+                self._counts[name] += count
 
     def planner_failed(self, error: BaseException) -> None:
         with self._lock:
-            count = self._stats.planner_errors + 1
-            self._stats = replace(self._stats, planner_errors=count, last_error=f"{type(error).__name__}: {error}")
+            self._counts["planner_errors"] += 1
+            self._last_error = f"{type(error).__name__}: {error}"
 
     def snapshot(self) -> Stats:
         with self._lock:
-            return self._stats
+            return Stats(**self._counts, last_error=self._last_error)
 
 
 class SiteLedger:

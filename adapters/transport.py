@@ -38,10 +38,20 @@ def claim(endpoint: Endpoint, key: str, body: Mapping[str, Any]) -> Answer | Non
         return None
     answer = scope.claim(endpoint, key)
     site = SITE.get()
-    if answer is None and site is not None:
+    if answer is None and site is not None and not site.alone(scope):
         answer = site.replan(scope, body)
     scope.count(claimed=answer is not None)
     return answer
+
+
+def hopeless() -> bool:
+    """Whether there is no planned answer to the call that is being made, whatever it asks, and none to plan for: that
+    is known without its request. It is a miss then."""
+    scope, site = SCOPE.get(), SITE.get()
+    if scope is None or site is None or scope.closed or not scope.empty or not site.alone(scope):
+        return False
+    scope.count(claimed=False)
+    return True
 
 
 @dataclass(slots=True, eq=False)

@@ -47,6 +47,10 @@ class EndedRun:
         """(number, event): those past `after`."""
         return self._log.read(after)
 
+    def events_together(self, after: int = 0) -> AsyncIterator[list[tuple[int, Event]]]:
+        """The same, many at a time."""
+        return self._log.read_together(after)
+
     async def wait(self) -> None:
         """It has ended."""
 

@@ -11,6 +11,9 @@ from semantic_parrot.core.events import Event, RunFinished
 #: Makes an event durable: (its number, the event, what is to be called then). It does so in the order of its calls.
 Keeper = Callable[[int, Event, Callable[[], None]], None]
 
+#: Events that are handed on at once, so that a reader who comes late holds nobody up.
+TOGETHER = 64
+
 
 class Log:
     """Events are numbered from 1; `run.finished` is the last. Owned by the event loop. `told`: by an earlier server."""
@@ -72,13 +75,21 @@ class Log:
 
     async def read(self, after: int = 0) -> AsyncIterator[tuple[int, Event]]:
         """(number, event): those past `after`, then each as it happens, to the last."""
+        async for batch in self.read_together(after):
+            for numbered in batch:
+                yield numbered
+
+    async def read_together(self, after: int = 0) -> AsyncIterator[list[tuple[int, Event]]]:
+        """The same, up to TOGETHER that are there at a time; none waits for the next."""
         while True:
-            while after < len(self._events):
-                after += 1
-                yield after, self._events[after - 1]
-            if self.complete or self._closed:
+            if after < len(self._events):
+                batch = list(enumerate(self._events[after : after + TOGETHER], after + 1))
+                after += len(batch)
+                yield batch
+            elif self.complete or self._closed:
                 return
-            await self._changed.wait()
+            else:
+                await self._changed.wait()
 
     async def wait(self) -> None:
         """Until the log is complete, or closed."""

@@ -312,6 +312,10 @@ class Run:
         """(number, event), numbered from 1: those past `after`, then each as it happens, to `run.finished`."""
         return self._log.read(after)
 
+    def events_together(self, after: int = 0) -> AsyncIterator[list[tuple[int, Event]]]:
+        """The same, as many as there are at a time."""
+        return self._log.read_together(after)
+
     async def wait(self) -> None:
         """Until the run has ended."""
         await self._log.wait()

@@ -21,9 +21,12 @@ MAX_KEY, MOST_LISTED = 255, 1000
 
 
 async def blocks(run: Run | EndedRun, after: int) -> AsyncGenerator[str, None]:
-    """The run's events past number `after`, each as one SSE block."""
-    async for number, event in run.events(after):
-        yield f"id: {number}\nevent: {event.type}\ndata: {data(event.model_dump(mode='json'))}\n\n"
+    """The run's events past number `after`, each as one SSE block; those that are there together, in one piece."""
+    async for batch in run.events_together(after):
+        yield "".join(
+            f"id: {number}\nevent: {event.type}\ndata: {data(event.model_dump(mode='json'))}\n\n"
+            for number, event in batch
+        )
 
 
 def _last_event_id(request: Request) -> int:

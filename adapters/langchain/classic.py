@@ -7,15 +7,16 @@ These chains are code and no composition of runnables, but code that is known: e
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.output_parsers import StrOutputParser
-from langchain_core.prompts import PromptTemplate
 
-from semantic_parrot.adapters.langchain import prompts
 from semantic_parrot.adapters.langchain.lower import Lowering
 from semantic_parrot.adapters.langchain.values import Cut, Fields, Known, Text, Value, joined, lift, string, text_of
 from semantic_parrot.adapters.marks import Part
+
+if TYPE_CHECKING:
+    from langchain_core.prompts import PromptTemplate
 
 #: In newer versions langchain_classic, before that langchain.
 ROOTS = ("langchain_classic", "langchain")
@@ -59,6 +60,8 @@ def map_reduce(low: Lowering, chain: Any, documents: Sequence[Any], inputs: Mapp
 
 def _formatted(low: Lowering, document: Any, prompt: Any, content: Value | None = None) -> Value:
     """What `format_document` makes of `document`, or of one with the same metadata and `content`."""
+    from langchain_core.prompts import PromptTemplate
+
     if type(prompt) is not PromptTemplate:
         raise Cut(f"documents are formatted by a {type(prompt).__name__}")
     known = {"page_content": content or Known(document.page_content)}
@@ -67,6 +70,8 @@ def _formatted(low: Lowering, document: Any, prompt: Any, content: Value | None 
 
 
 def _filled(low: Lowering, prompt: PromptTemplate, values: Mapping[str, Value]) -> Text:
+    from semantic_parrot.adapters.langchain import prompts
+
     (message,) = prompts.string_prompt(prompt, _selected(prompt, values), low.plan.marks).messages
     return Text(low.plan.marks.read(str(message.content)))
 

@@ -13,13 +13,11 @@ from typing import Any
 import openai
 from langchain_core.outputs import ChatResult
 from langchain_openai import ChatOpenAI
-from openai.resources.chat.completions import Completions
-from openai.types.chat import ChatCompletion
 
 from semantic_parrot.adapters.answers import Answer, Finished
 from semantic_parrot.adapters.endpoint import Endpoint
 from semantic_parrot.adapters.scope import SCOPE
-from semantic_parrot.adapters.transport import TRIED, Tried, claim
+from semantic_parrot.adapters.transport import TRIED, Tried, claim, hopeless
 from semantic_parrot.core.wire import IGNORED, content_key
 
 #: Arguments that the OpenAI client does more with than put them into the body.
@@ -28,6 +26,8 @@ _MORE = {"self", "extra_headers", "extra_query", "extra_body", "timeout", "respo
 
 @cache
 def _plain_arguments() -> frozenset[str]:
+    from openai.resources.chat.completions import Completions  # which the OpenAI client loads when it is used
+
     return frozenset(inspect.signature(Completions.create).parameters) - _MORE
 
 
@@ -69,6 +69,8 @@ class Fast(ChatOpenAI):
         scope, endpoint = SCOPE.get(), self.fast_endpoint()
         if scope is None or scope.closed or endpoint is None or self.include_response_headers:
             return None
+        if hopeless():
+            return Tried(None)
         payload = self._get_request_payload(messages, stop=stop, **kwargs)
         more = payload.get("extra_body")
         if more is not None and more.keys() <= IGNORED:
@@ -84,6 +86,8 @@ class Fast(ChatOpenAI):
     def _result(self, answer: Answer) -> ChatResult | None:
         if not isinstance(answer.outcome, Finished):
             return None
+        from openai.types.chat import ChatCompletion
+
         # As the OpenAI client makes it of a response.
         return self._create_chat_result(ChatCompletion.construct(**answer.outcome.response), {})
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models import chat_models
 from langchain_core.output_parsers import (
@@ -18,14 +18,13 @@ from langchain_core.output_parsers import (
     NumberedListOutputParser,
     StrOutputParser,
 )
-from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
 from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBinding, RunnableEach, RunnableParallel, RunnableSequence
 from langchain_core.runnables.passthrough import RunnableAssign, RunnablePick
 from langchain_core.runnables.retry import RunnableRetry
 
 from semantic_parrot.adapters.endpoint import Endpoint
-from semantic_parrot.adapters.langchain import lambdas, prompts
+from semantic_parrot.adapters.langchain import lambdas
 from semantic_parrot.adapters.langchain.trace import NO_TRACE, Trace
 from semantic_parrot.adapters.langchain.values import (
     UNKNOWN,
@@ -53,6 +52,9 @@ from semantic_parrot.adapters.langchain.values import (
 from semantic_parrot.adapters.marks import Ref
 from semantic_parrot.adapters.plan import Plan, Site
 from semantic_parrot.core.body import MAX_BOUND
+
+if TYPE_CHECKING:
+    from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
 
 Kwargs = Mapping[str, Any]
 
@@ -253,10 +255,14 @@ def _fallbacks(low: Lowering, runnable: RunnableWithFallbacks[Any, Any], value: 
 
 
 def _chat_prompt(low: Lowering, runnable: ChatPromptTemplate, value: Value, kwargs: Kwargs) -> Value:
+    from semantic_parrot.adapters.langchain import prompts
+
     return prompts.chat_prompt(runnable, value, low.plan.marks)
 
 
 def _string_prompt(low: Lowering, runnable: PromptTemplate, value: Value, kwargs: Kwargs) -> Value:
+    from semantic_parrot.adapters.langchain import prompts
+
     return prompts.string_prompt(runnable, value, low.plan.marks)
 
 
@@ -305,7 +311,7 @@ Rule = Callable[[Lowering, Any, Value, Kwargs], Value]
 def rule_of(runnable: object) -> Rule | None:
     """How `runnable` is lowered; None if it is not."""
     kind = plain_type(runnable)
-    return _sequence if is_graph_sequence(kind) else TABLE.get(kind)
+    return _sequence if is_graph_sequence(kind) else TABLE.get(kind) or PROMPTS.get((kind.__module__, kind.__name__))
 
 
 def is_graph_sequence(kind: type) -> bool:
@@ -330,8 +336,6 @@ TABLE: dict[type, Rule] = {
     RunnableBinding: _binding,
     RunnableEach: _each,
     RunnableLambda: _lambda,
-    ChatPromptTemplate: _chat_prompt,
-    PromptTemplate: _string_prompt,
     StrOutputParser: _str_parser,
     JsonOutputParser: _json_parser,
     CommaSeparatedListOutputParser: _comma_parser,
@@ -339,6 +343,11 @@ TABLE: dict[type, Rule] = {
     MarkdownListOutputParser: _lines_parser,
     RunnableRetry: _retry,
     RunnableWithFallbacks: _fallbacks,
+}
+#: By module and name: importing them takes jinja2 along, which an app without prompts should not have to wait for.
+PROMPTS: dict[tuple[str, str], Rule] = {
+    ("langchain_core.prompts.chat", "ChatPromptTemplate"): _chat_prompt,
+    ("langchain_core.prompts.prompt", "PromptTemplate"): _string_prompt,
 }
 # The parsers' own patterns for RE2, whose digits and spaces are ASCII: where that matters, nothing is claimed.
 _LINES = {NumberedListOutputParser: r"\d+\.\s([^\n]+)", MarkdownListOutputParser: r"(?m)^\s*[-*]\s([^\n]+)$"}

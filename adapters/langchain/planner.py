@@ -115,12 +115,15 @@ class ModelSite:
     frame: Frame
     caller: Caller
 
+    def alone(self, scope: Scope) -> bool:
+        with self.planner.guarded():
+            return scope.is_alone(self.planner.site(*standing(self.model, self.frame, self.caller)))
+        return False
+
     def replan(self, scope: Scope, request: Mapping[str, Any]) -> Answer | None:
         with self.planner.guarded():
             place = standing(self.model, self.frame, self.caller)
             site = self.planner.site(*place)
-            if scope.is_alone(site):
-                return None
             low = self.planner.lowering(scope)
             body = {key: value for key, value in request.items() if key not in IGNORED}
             variable = low.plan.add(body, self.model.parrot_endpoint, site)

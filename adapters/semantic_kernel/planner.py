@@ -43,9 +43,10 @@ class FrameSite:
 
     frame: Frame
 
+    def alone(self, scope: Scope) -> bool:
+        return self.frame.streams or self.frame.parent is None  # nothing follows
+
     def replan(self, scope: Scope, request: Mapping[str, Any]) -> Answer | None:
-        if self.frame.streams or self.frame.parent is None:  # nothing follows
-            return None
         body = {key: value for key, value in request.items() if key not in IGNORED}
         return PLANNER.plan(self.frame, sending=(self.frame, body))
 

@@ -35,12 +35,14 @@ class HostileServer(LocalServer):
 
         async def tamper(message: Any) -> None:
             body = message.get("body", b"")
-            if b"data: " in body:
+            if b"data: " not in body:
+                await send(message)
+                return
+            for block in body.removesuffix(b"\n\n").split(b"\n\n"):  # the server sends several events at once
                 if self.random.random() < self.hang_up:
                     self.faults["hang up"] += 1
                     raise ConnectionAbortedError("hostile")
-                message = {**message, "body": self._event(body, fates)}
-            await send(message)
+                await send({**message, "body": self._event(block + b"\n\n", fates)})
 
         await self._app(scope, receive, tamper)
 
