@@ -83,6 +83,7 @@ def _hear(run: Run, ready: Ready, delta: Delta, streams: bool, echo: Echo) -> No
     if delta.index:
         return  # the variable is the first choice
     run.session.ahead.grew(ready.output, delta.text)
+    run.spoken.say(ready.output, delta.text)
     new = echo.hear(delta) if streams else None
     if new is not None:
         told = logprobs(ready.body, new.logprobs) if new.logprobs else None

@@ -40,9 +40,13 @@ class History:
     def find(self, run_id: str) -> Trace | None:
         return self._kept.get(run_id)
 
+    def past(self, tenant: str) -> Iterator[Trace]:
+        """Those of the tenant's runs, the last one first."""
+        return (trace for trace in reversed(self._kept.values()) if trace.tenant == tenant)
+
     def latest(self, tenant: str) -> Trace | None:
         """That of the tenant's run which was kept last."""
-        return next((trace for trace in reversed(self._kept.values()) if trace.tenant == tenant), None)
+        return next(self.past(tenant), None)
 
     def _close(self, run: str, sharing: Sharing, calls: Iterator[CallTrace]) -> None:
         batch = list(islice(calls, BATCH))

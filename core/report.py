@@ -30,6 +30,7 @@ def report(run: Snapshot) -> Report:
         row = call_report(call, now)
         waited = depends.waited.get(output)
         row["needs"] = [calls[name].id for name in islice(depends.needs(output), NAMED)]
+        row["outside"] = [{"run": other, "call": name} for other, name in call.outside]
         row["waited_for"] = None if waited is None else calls[waited].id
         row["task_group"] = _group(call, groups)
         row["prefixes"] = _prefixes(call, run.id, run.shared[output])
@@ -63,9 +64,9 @@ def _group(call: CallTrace, groups: Mapping[int, list[str]]) -> Report | None:
 
 
 def _prefixes(call: CallTrace, run: str, shared: Sequence[Shared]) -> list[Report]:
-    """Longest first; of those that the same calls share, the longest. `characters` of the prompt's beginning (with what
-    marks the roles of its messages) are read by `count` calls, this one included; `own` of them are this run's, the
-    first others in `calls`; `runs`: other runs, the latest."""
+    """Longest first; of those that the same calls share, the longest. `id` is the same for all who share it.
+    `characters` of the prompt's beginning (with what marks the roles of its messages) are read by `count` calls, this
+    one included; `own` of them are this run's, the first others in `calls`; `runs`: other runs, the latest."""
     rows: list[Report] = []
     for name, readers, own in reversed(shared):
         if rows and rows[-1]["count"] == readers.count:
@@ -73,6 +74,7 @@ def _prefixes(call: CallTrace, run: str, shared: Sequence[Shared]) -> list[Repor
         others = [(other, them) for other, them in readers.runs.items() if other != run][-RUNS:]
         rows.append(
             {
+                "id": f"{name:x}",
                 "characters": length_of(name),
                 "count": readers.count,
                 "own": own.count,

@@ -26,9 +26,11 @@ from semantic_parrot.core.hints import Hints, because, hints_of
 from semantic_parrot.core.instance import Node
 from semantic_parrot.core.journal.values import Stored
 from semantic_parrot.core.log import Keeper, Log
+from semantic_parrot.core.outside import outside
 from semantic_parrot.core.past import Past
 from semantic_parrot.core.program import Program
 from semantic_parrot.core.shape import Prompt
+from semantic_parrot.core.spoken import Spoken
 from semantic_parrot.core.trace import Trace
 from semantic_parrot.core.usage import Tally
 from semantic_parrot.core.value import JSON
@@ -73,6 +75,7 @@ class Run:
         self._tasks: set[asyncio.Task[None]] = set()
         self._log = Log(self.past.events)
         self._recalled: deque[tuple[Ready, CallFinished | CallFailed]] = deque()
+        self.spoken = Spoken()
         self.audience = Audience(
             self.terms.parrot.lifetime, grace, lambda: self.ended, lambda: self.cancel("the client has gone")
         )
@@ -94,6 +97,7 @@ class Run:
         hints = hints_of(self.session, self, node, key, self._tally.meter(self._calls.price(body["model"])))
         self._hints[node.output] = hints
         self.trace.launched(node, hints, self.session.analysis.step(node.output), at)
+        self.trace.calls[node.output].outside = outside(self.session.graph, node)
         self.session.sharing.join(self.id, node.id, hints.prefixes or ())
         ready = Ready(node.id, node.output, node.site, self._seeded(body, node.id), key, at, hints)
         self.status = "running"
@@ -152,6 +156,7 @@ class Run:
     def told(self, output: str, event: events.CallFinished | events.CallFailed) -> None:
         """The call that makes `output` has ended, and whoever waited for it knows: `event` is its last."""
         del self._open[output], self._hints[output]
+        self.spoken.over(output)
         self._finished[event.id] = event.model_dump(mode="json", exclude={"type", "id"})
         self.emit(event)
         self.maybe_finish()
@@ -166,6 +171,7 @@ class Run:
     def emit(self, event: Event) -> None:
         if not self.past.told(event):
             self._log.append(event)
+            self.spoken.changed()
 
     # Being durable.
 
@@ -282,6 +288,11 @@ class Run:
     def usage(self) -> RunUsage:
         """So far."""
         return self._tally.report()
+
+    @property
+    def nodes(self) -> Collection[Node[Run]]:
+        """All of them, in the order in which they came."""
+        return self._nodes.values()
 
     @property
     def open(self) -> Collection[Node[Run]]:

@@ -25,7 +25,7 @@ class CallTrace:
     """One call; times in seconds from the run's start. `reads`: its variables; `after`: also the one that the map or
     branch around it went by. `expected`: seconds that it was planned to take on an idle engine, `latest`: its planned
     latest start. `prefixes`: names of its prompt's, once it was ready; `shared`: who shared them, once the run is
-    closed. `waits_for`: the variables that are missing."""
+    closed. `waits_for`: the variables that are missing. `outside`: (run, call) of other runs whose values it reads."""
 
     id: str
     output: str
@@ -47,6 +47,7 @@ class CallTrace:
     placed: Placed | None = None
     reason: str | None = None
     waits_for: tuple[str, ...] = ()
+    outside: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

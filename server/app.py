@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from semantic_parrot.core.runtime import Runtime
 from semantic_parrot.server import completions, errors, meta, reports, responses, runs, sessions
+from semantic_parrot.server.dashboard import routes as dashboard
 from semantic_parrot.server.openapi import describe
 from semantic_parrot.server.service import Service, Settings
 
@@ -43,11 +44,15 @@ def create_app(runtime: Runtime, settings: Settings | None = None, keyring: Keyr
     service = Service(runtime, settings or Settings())
     for room in (runs, reports, sessions, completions, responses, meta):
         app.include_router(room.routes(service))
-    errors.install(app)
     app.openapi = cache(partial(describe, app))  # type: ignore[method-assign]
+    visits = None
     if keyring is not None:
+        from semantic_parrot.server.dashboard.visits import Visits
         from semantic_parrot.server.tenants.gate import Gate
 
-        app.add_middleware(Gate, keyring)
+        visits = Visits(keyring)
+        app.add_middleware(Gate, keyring, visits)
+    app.include_router(dashboard.routes(service, visits))
+    errors.install(app)
     app.add_middleware(errors.QuietEnd)
     return app

@@ -8,9 +8,11 @@ import logging
 import re
 
 from starlette.datastructures import Headers
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from semantic_parrot.core.errors import Forbidden, InvalidKey, ParrotError, Unavailable
+from semantic_parrot.server.dashboard.visits import Visits
 from semantic_parrot.server.errors import refusal
 from semantic_parrot.server.tenants.identity import belongs
 from semantic_parrot.server.tenants.keys import Keyring
@@ -31,19 +33,28 @@ SHARED = re.compile("/v1/engines|/dashboard(/.*)?")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
+#: Where a browser gets a cookie, which stands for its key on the dashboard's other pages.
+LOGIN = "/dashboard/login"
+DASHBOARD, LOGGING_IN = re.compile("/dashboard(/.*)?"), re.compile(f"{LOGIN}|/dashboard/static/.*")
+
+
 class Gate:
     """Refuses with 401 and 403; what passes belongs to the tenant of its key (see `identity`)."""
 
-    def __init__(self, app: ASGIApp, keyring: Keyring) -> None:
+    def __init__(self, app: ASGIApp, keyring: Keyring, visits: Visits) -> None:
         self._app = app
         self._keyring = keyring
+        self._visits = visits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN:
+        if scope["type"] != "http" or scope["path"] in OPEN or LOGGING_IN.fullmatch(scope["path"]):
             await self._app(scope, receive, send)
             return
         try:
-            key = self._keyring.find(_secret(scope))
+            key = self._visitor(scope)
+            if key is None:
+                await RedirectResponse(LOGIN, 303)(scope, receive, send)
+                return
             _check(key, scope["path"])
         except (ParrotError, StoreError) as error:
             if isinstance(error, StoreError):
@@ -53,6 +64,16 @@ class Gate:
             return
         belongs(scope, key.tenant, operator=key.operator)
         await self._app(scope, receive, send)
+
+    def _visitor(self, scope: Scope) -> Key | None:
+        """The key of the request; None for a person who has yet to say it. Raises InvalidKey, StoreError."""
+        headers = Headers(scope=scope)
+        if "authorization" in headers or not DASHBOARD.fullmatch(scope["path"]):
+            return self._keyring.find(_secret(scope))
+        key = self._visits.find(scope)
+        if key is None and "text/html" not in headers.get("accept", ""):
+            raise InvalidKey(f"nobody is logged in, or no longer: see {LOGIN}")
+        return key
 
 
 def _check(key: Key, path: str) -> None:

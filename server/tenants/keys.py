@@ -50,8 +50,12 @@ class Keyring:
 
     def find(self, secret: str) -> Key:
         """Raises InvalidKey; StoreError if the store can't be read."""
+        return self.known(digest(secret))
+
+    def known(self, key_hash: str) -> Key:
+        """The key that has this `digest`. Raises as `find`."""
         self._read()
-        key = self._keys.get(digest(secret))
+        key = self._keys.get(key_hash)
         if key is None or key.revoked is not None:
             raise InvalidKey("this API key is not known here, or was revoked")
         return key

@@ -1,0 +1,54 @@
+"""The variables of a run as its page shows them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from semantic_parrot.core.run import Run
+from semantic_parrot.core.value import JSON
+
+#: Variables that are shown, and characters of each.
+MOST, CHARACTERS = 200, 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """`source`: what makes it, as "call map0", or "input". `state`: "waiting", "streaming", "done", "failed". `more`:
+    characters that are not shown."""
+
+    name: str
+    source: str
+    state: str
+    text: str
+    more: int
+    wanted: bool
+
+
+def values(run: Run) -> tuple[list[Shown], int]:
+    """(the variables of a run that can be read: what it returns, what it makes, what it is given; how many more)"""
+    made = {node.output: f"{node.spec.kind} {node.id}" for node in run.nodes}
+    read = dict.fromkeys(name for node in run.nodes for name in node.reads if name not in made)
+    variables = run.session.graph.variables
+    wanted = set(run.terms.wanted)
+    names = [*(name for name in made if name in wanted), *(name for name in made if name not in wanted), *read]
+    names = [name for name in names if name in variables]
+    shown = []
+    for name in names[:MOST]:
+        variable = variables[name]
+        state, text = "waiting", ""
+        if variable.error is not None:
+            state, text = "failed", variable.error.message
+        elif variable.settled:
+            state, text = "done", _text(variable.value)
+        elif (said := run.spoken.so_far(name)) is not None:
+            state, text = "streaming", said
+        source = made.get(name) or ("input" if variable.producer is None else "another run")
+        # What streams is read at its end.
+        part = text[-CHARACTERS:] if state == "streaming" else text[:CHARACTERS]
+        shown.append(Shown(name, source, state, part, len(text) - len(part), name in wanted))
+    return shown, len(names) - len(shown)
+
+
+def _text(value: JSON) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
