@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-floor test-real check lint types serve fuzz-api gpu peers clean
+.PHONY: setup demo test test-floor test-real check lint types serve fuzz-api soak gpu peers clean
 
 setup: $(STAMP)
 
@@ -75,6 +75,11 @@ gpu:
 # Requests of the API's own description, good ones and bad ones; CI makes some hundred of them. About an hour of one core.
 fuzz-api: $(STAMP)
 	PARROT_FUZZ_CASES=$(or $(CASES),101000) $(BIN)/python -m pytest -s --timeout 0 tests/server/test_openapi.py $(ARGS)
+
+# A hundred SIGKILLs under 200 open background runs; some minutes. make test-real does five, in SQLite and PostgreSQL.
+# ARGS="--journal postgresql://…": there.
+soak: $(STAMP)
+	$(BIN)/python benchmarks/soak.py --kills 100 --open 200 $(ARGS)
 
 # The engines that benchmarks/engine.py compares, outside the checkout (PARROT_PEERS: where). NAMES: only these.
 peers: $(STAMP)

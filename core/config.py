@@ -22,11 +22,13 @@ class ConfigError(ValueError):
 
 class ServerSection(Value):
     """`data_dir`: a directory, from where the server is started. `api_keys`: whether they are asked for. `log_prompts`:
-    whether what clients send, and what they get, may stand in the log."""
+    whether what clients send, and what they get, may stand in the log. `drain_seconds`: that open requests have after
+    SIGTERM."""
 
     host: str | None = None
     port: Annotated[int, Field(ge=0, le=65535)] | None = None
     data_dir: str | None = None
+    drain_seconds: Annotated[float, Field(ge=0, le=86400, allow_inf_nan=False)] | None = None
     api_keys: bool | None = None
     log_format: Literal["text", "json"] | None = None
     log_prompts: bool | None = None

@@ -17,7 +17,7 @@ from semantic_parrot.core.config import ConfigError
 from semantic_parrot.core.eager import Bound, take_options
 from semantic_parrot.core.ended import EndedRun
 from semantic_parrot.core.engines.protocol import Delta, Done, Engine, ModelInfo
-from semantic_parrot.core.errors import InvalidRequest, NotFound, Unsupported
+from semantic_parrot.core.errors import Draining, InvalidRequest, NotFound, Unsupported
 from semantic_parrot.core.history import History
 from semantic_parrot.core.journal.values import Key, Listed, Stored
 from semantic_parrot.core.observer import Observer, watched
@@ -94,6 +94,7 @@ class Runtime:
         self._prices = prices
         self._salts = Salts(secret)
         self.calls = Calls((), self._policy, observers=self.observers)
+        self.draining = False
         self._durable: Durable | None = None
         if journal is not None:
             from semantic_parrot.core.durable import Durable  # needs SQLAlchemy
@@ -119,6 +120,18 @@ class Runtime:
         except ConfigError:
             await self.close()
             raise
+
+    def drain(self) -> None:
+        """Take no new work, and leave the runs in the background to a later server: the others may end."""
+        self.draining = True
+        for run in self._runs.values():
+            if run.background:
+                run.leave()
+
+    def refuse_if_draining(self) -> None:
+        """Raises Draining."""
+        if self.draining:
+            raise Draining("the server is ending, and takes no new work")
 
     async def close(self) -> None:
         """Cancel every run, but leave those in the background to a later server; close every session and engine."""

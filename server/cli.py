@@ -38,6 +38,9 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1.")] = None,
     data_dir: Annotated[str | None, typer.Option(help="What the server keeps; ~/.local/share/parrot.")] = None,
     api_keys: Annotated[bool | None, typer.Option(help="Ask for them; not on loopback, and always elsewhere.")] = None,
+    drain_seconds: Annotated[
+        float | None, typer.Option(min=0, help="How long open requests may take after SIGTERM; 30.")
+    ] = None,
     journal: Annotated[
         str | None, typer.Option(help="Of durable runs: a database URL, or memory; a file in the data directory.")
     ] = None,
@@ -90,6 +93,7 @@ def serve(
         "port": port,
         "data_dir": data_dir,
         "api_keys": api_keys,
+        "drain_seconds": drain_seconds,
         "journal": journal,
         "engines": engines,
         "remotes": _remotes(remote),

@@ -74,6 +74,16 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         self._up()
 
+    async def drain(self, seconds: float) -> None:
+        """Take no new work, until what clients wait for is done, or `seconds` are over."""
+        self._runtime.drain()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                if requests := tuple(self.server_state.tasks):
+                    await asyncio.wait(requests)
+                for run in self._runtime.runs:
+                    await run.wait()  # one may have been left for a moment by its reader
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
             server.close()

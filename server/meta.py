@@ -46,7 +46,7 @@ def routes(service: Service) -> APIRouter:
         for engine in runtime.engines:
             name = engine.model.names[0]
             up[name] = up.get(name, False) or engine.healthy
-        ready = all(up.values())
+        ready = all(up.values()) and not runtime.draining
         down = {engine.name: engine.trouble for engine in runtime.engines if not engine.healthy}
         body = {"status": "ready" if ready else "not ready", "models": up, "down": down}
         return JSONResponse(body, 200 if ready else 503)

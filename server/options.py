@@ -23,7 +23,7 @@ DATA_DIR = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share")
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
     """`data_dir` None: `DATA_DIR`. `api_keys` None: they are asked for unless the server listens on loopback alone.
-    `journal`, `keep_days`, `keep_runs`: as in the configuration's section. `model` None: the built-in demo model.
+    `journal`, `drain_seconds`, `keep_…`: as in the configuration. `model` None: the built-in demo model.
     `kv_tokens`, `kv_offload_tokens` None: the engine's choice. `kernels`: the NativeEngine's. `disable`, `enable`,
     `tpot` and `prices` are the Runtime's. `engines`: of our own, one unless there are others: `remotes`, by name."""
 
@@ -32,6 +32,7 @@ class ServeOptions:
     port: int = 8765
     data_dir: str | None = None
     journal: str | None = None
+    drain_seconds: float = 30.0
     keep_days: float = 7.0
     keep_runs: int = 10_000
     log_format: str = "text"

@@ -113,6 +113,8 @@ def routes(service: Service) -> APIRouter:
             after = _last_event_id(request)
             if after > run.last_event:
                 raise InvalidRequest(f"the run has no event {after} yet", where="Last-Event-ID")
+            if isinstance(run, Run) and run.background:
+                runtime.refuse_if_draining()  # the server that comes next goes on telling it
             return follow(run, after)
         return await settled(run)
 

@@ -53,7 +53,10 @@ def _announce(url: str, model: str, keyring: Keyring | None, options: ServeOptio
 
 
 class _Stop(asyncio.Event):
-    """Set by the first signal, or by the end of standard input. A second signal does not wait for anything."""
+    """Set by the first signal, or by the end of standard input. A second signal does not wait for anything. `gently`:
+    it was SIGTERM, with which supervisors end a server that others may be using."""
+
+    gently = False
 
     def install(self, *, stdin: bool) -> None:
         self._loop = asyncio.get_running_loop()
@@ -67,6 +70,7 @@ class _Stop(asyncio.Event):
         self._signals += 1
         if self._signals > 1:
             os._exit(128 + number)  # the engines end by themselves: their sockets close
+        self.gently = number == signal.SIGTERM
         self._loop.call_soon_threadsafe(self.set)
 
     def _watch_stdin(self) -> None:
@@ -147,7 +151,8 @@ async def _run(
 
     server = Server(config, runtime, up)
     serving = asyncio.create_task(server.serve(sockets=[sock]))
-    await _first(serving, stop)
+    if not await _first(serving, stop) and stop.gently:
+        await server.drain(options.drain_seconds)
     server.should_exit = True
     await serving
 

@@ -36,7 +36,8 @@ class Service:
 
     @contextmanager
     def round_trip(self, route: str) -> Iterator[None]:
-        """Count one accepted POST, unless what happens inside refuses it with a 4xx."""
+        """Count one accepted POST, unless what happens inside refuses it with a 4xx. Raises Draining."""
+        self.runtime.refuse_if_draining()
         accepted = True
         try:
             yield

@@ -23,6 +23,7 @@ def routes(service: Service) -> APIRouter:
     @router.post("/v1/sessions")
     async def open_session(request: Request) -> Response:
         refuse_query(request)
+        runtime.refuse_if_draining()
         refuse_fields(await read_object(request, settings.max_body, optional=True), ())
         return JSONResponse({"id": runtime.sessions.open(tenant_of(request)).id})
 
@@ -37,6 +38,7 @@ def routes(service: Service) -> APIRouter:
     async def submit(request: Request, session_id: str) -> Response:
         """Submit: the ids of the variables that `inputs` and the nodes add, at once. An input of null is set later."""
         refuse_query(request)
+        runtime.refuse_if_draining()
         session = runtime.sessions.get(session_id, tenant_of(request))
         body = await read_object(request, settings.max_body)
         refuse_fields(body, {*Body.model_fields, "inputs"})

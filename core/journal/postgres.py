@@ -12,9 +12,15 @@ PATIENCE = "5s"
 
 
 def configure(connection: Any) -> None:
-    """A new connection of psycopg's. Whoever lost the connection, and with it the lock, must have it again to write."""
+    """A new connection of psycopg's. Whoever lost the connection, and with it the lock, must have it again to write.
+    Raises OperationalError if another server has it."""
+    import psycopg
+
     with connection.cursor() as cursor:
         cursor.execute(f"SET lock_timeout = '{PATIENCE}'")
-        cursor.execute(f"SELECT pg_advisory_lock({LOCK})")
+        try:
+            cursor.execute(f"SELECT pg_advisory_lock({LOCK})")
+        except psycopg.errors.LockNotAvailable:
+            raise psycopg.OperationalError("it is in use by another server") from None
         cursor.execute("SET lock_timeout = 0")
     connection.commit()

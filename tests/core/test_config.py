@@ -13,6 +13,7 @@ WHOLE = """
 host = "0.0.0.0"
 port = 9000
 data_dir = "kept"
+drain_seconds = 5
 [journal]
 url = "postgresql://db/parrot"
 keep_days = 1.5
@@ -62,6 +63,7 @@ def test_every_key_reaches_the_options(tmp_path):
         host="0.0.0.0",
         port=9000,
         data_dir="kept",
+        drain_seconds=5.0,
         journal="postgresql://db/parrot",
         keep_days=1.5,
         keep_runs=10,

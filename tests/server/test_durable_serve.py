@@ -69,3 +69,35 @@ def test_a_run_goes_on_after_its_server_was_ended(tmp_path, end):
 def test_two_servers_do_not_share_a_journal(tmp_path):
     with server("--data-dir", str(tmp_path)), pytest.raises(AssertionError, match="in use by another server"):
         LiveServer("--data-dir", str(tmp_path), command=COMMAND).__enter__()
+
+
+def test_sigterm_lets_open_requests_end_and_takes_no_new_ones(tmp_path):
+    ask = {"model": "default", "messages": [{"role": "user", "content": "hello"}], "stream": True}
+    with server("--data-dir", str(tmp_path), stuck=True) as (live, http):
+        run = http.post("/v1/runs", json=PROGRAM).json()["id"]
+        background = {"Accept": "text/event-stream"}
+        with (
+            http.stream("POST", "/v1/chat/completions", json=ask) as response,
+            http.stream("GET", f"/v1/runs/{run}", headers=background) as events,
+        ):
+            lines = response.iter_lines()
+            assert any("content" in line for line in lines)
+            live.process.send_signal(signal.SIGTERM)
+            assert not any("run.finished" in line for line in events.iter_lines())  # its end is the stream's alone
+            assert http.get("/readyz").status_code == 503
+            for path, body in (
+                ("/v1/chat/completions", ask),
+                ("/v1/runs", PROGRAM),
+                ("/v1/runs", {**PROGRAM, "parrot": {}}),
+                ("/v1/sessions", {}),
+            ):
+                refused = http.post(path, json=body)
+                assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining"), path
+                assert int(refused.headers["retry-after"]) > 0
+            refused = http.get(f"/v1/runs/{run}", headers=background)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
+            assert http.get(f"/v1/runs/{run}").json()["status"] == "running"
+            live.process.send_signal(signal.SIGUSR1)  # opens the engine's gate
+            assert list(lines)[-2] == "data: [DONE]"
+        assert live.wait() == 0
+        assert "Traceback" not in live.log()

@@ -44,7 +44,7 @@ def test_it_announces_itself_in_one_line_and_ends_with_its_parent():
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_cleanly_and_open_streams_get_an_end(number):
-    with scripted("--model", "stuck") as server:
+    with scripted("--model", "stuck", "--drain-seconds", "0") as server:
         program = {"calls": [{"id": "a", "output": "x", "request": ASK}], "stream": True, "deltas": "all"}
         with httpx.stream("POST", f"{server.url}/runs", json=program, timeout=20) as response:
             lines = response.iter_lines()
@@ -58,7 +58,7 @@ def test_a_signal_ends_it_cleanly_and_open_streams_get_an_end(number):
 
 
 def test_an_open_call_gets_an_answer_even_from_an_engine_that_is_stuck():
-    with scripted("--model", "stuck") as server:
+    with scripted("--model", "stuck", "--drain-seconds", "0.1") as server:
         answers: list[httpx.Response] = []
         ask = threading.Thread(
             target=lambda: answers.append(httpx.post(f"{server.url}/chat/completions", json=ASK, timeout=30))

@@ -1,11 +1,13 @@
 """`parrot serve` around scripted engines, for tests of the process itself: no model has to load.
 
-A model directory named "stuck" never answers, "broken" can't be loaded, "slow" never finishes loading.
+A model directory named "stuck" answers once the process gets SIGUSR1, "broken" can't be loaded, "slow" never finishes
+loading.
 """
 
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 
 from scripted import ScriptedEngine
@@ -20,6 +22,13 @@ class _Broken(ScriptedEngine):
         raise ModelLoadError("broken: no config.json")
 
 
+class _Stuck(ScriptedEngine):
+    async def start(self) -> None:
+        await super().start()
+        assert self._gate is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._gate.set)
+
+
 class _Slow(ScriptedEngine):
     async def start(self) -> None:
         sys.stderr.write("loading\n")
@@ -31,8 +40,9 @@ def build(options: serve.ServeOptions) -> list[ScriptedEngine]:
         return [_Broken()]
     if options.model == "slow":
         return [_Slow()]
-    gate = asyncio.Event() if options.model == "stuck" else None
-    return [ScriptedEngine(gate=gate) for _ in range(options.natives)]
+    if options.model == "stuck":
+        return [_Stuck(gate=asyncio.Event())]
+    return [ScriptedEngine() for _ in range(options.natives)]
 
 
 if __name__ == "__main__":
