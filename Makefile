@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-floor test-real check lint types serve fuzz-api soak gpu peers clean
+.PHONY: setup demo test test-floor test-real test-engines check lint types serve fuzz-api soak gpu peers clean
 
 setup: $(STAMP)
 
@@ -45,6 +45,10 @@ test-floor: $(FLOOR)/.installed
 test-real: $(STAMP)
 	@tests/real/components.sh
 	$(BIN)/python -m pytest tests/real $(ARGS)
+
+# Before the engines that `make peers` has installed; one that is not there is skipped by name.
+test-engines: $(STAMP)
+	$(BIN)/python -m pytest tests/peers $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -25,6 +25,7 @@ class Dialect:
     """`fields`: by the name of a field of Sampling, the server's; it can't be told of others. `always`: those that are
     sent even where they change nothing, as the server's own defaults would. `fixed`: sent with every request.
 
+    `health`: a path beside /v1 that says whether it is up, where /v1/models does not; it is then told its model, too.
     `limit`: the name of max_tokens. `usage`: it takes stream_options. `tools`, `choose_tools`: it takes tools, and
     tool_choice with parallel_tool_calls. `logprobs`: it takes those. `grammars`: kinds of Grammar, written as `style`
     has it. `priority`: the sign of the number that goes first, 0 where there is none. `salt`: it takes cache_salt.
@@ -35,6 +36,7 @@ class Dialect:
     fields: Mapping[str, str]
     always: frozenset[str] = frozenset()
     fixed: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    health: str = ""
     limit: str = "max_tokens"
     usage: bool = True
     tools: bool = True
@@ -88,16 +90,17 @@ DIALECTS: Mapping[str, Dialect] = MappingProxyType(
             _OPENAI
             | {"top_k": "top_k", "min_p": "min_p", "repetition_penalty": "repeat_penalty", "ignore_eos": "ignore_eos"},
             always=frozenset({"temperature", "top_p", "top_k", "min_p"}),
-            fixed=MappingProxyType({"repeat_last_n": -1}),
+            fixed=MappingProxyType({"repeat_last_n": 1 << 16}),
             tokenize="/tokenize",
             text_field="content",
             chat_tokens=False,
             seeds=2**31,
         ),
+        # With continuous batching it takes `stop`, and does not stop.
         "transformers": Dialect(
-            {"temperature": "temperature", "top_p": "top_p", "seed": "seed", "stop": "stop"}
-            | {"frequency_penalty": "frequency_penalty", "logit_bias": "logit_bias"},
+            {name: name for name in ("temperature", "top_p", "seed", "frequency_penalty", "logit_bias")},
             always=frozenset({"temperature", "top_p"}),
+            health="/health",
             usage=False,
             choose_tools=False,
             logprobs=False,

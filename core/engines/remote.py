@@ -190,6 +190,12 @@ class RemoteEngine:
 
     async def _probe(self) -> None:
         """Raises EngineFailed with what is wrong."""
+        if self.dialect.health:
+            await self._ask("GET", self._root + self.dialect.health, None)
+            if self._theirs is None:
+                raise EngineFailed("a server of this kind does not say what it serves: configure its model")
+            self._model = ModelInfo(self._names or (self._theirs,), self._context or UNKNOWN_CONTEXT)
+            return
         found = await self._ask("GET", f"{self._base}/models", None)
         listed = {str(card["id"]): card for card in found.get("data") or () if isinstance(card, dict) and "id" in card}
         wanted = self._theirs or next(iter(listed), "")

@@ -1,0 +1,135 @@
+"""Parrot before the real servers of others: the conformance tests, and an app's answers, the same as on our own."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+from live import LiveServer
+
+from engines.check import difference, reference
+from semantic_parrot.adapters.langchain import ChatParrot
+from semantic_parrot.core.engines.conformance import EngineConformance
+from semantic_parrot.core.engines.protocol import Directions, Done
+from semantic_parrot.core.engines.remote import RemoteEngine
+from semantic_parrot.core.errors import Unsupported
+from semantic_parrot.core.request import ModelRequest
+from semantic_parrot.core.sampling import Sampling
+
+
+class TestPeer(EngineConformance):
+    """What a kind lacks is what its row of docs/engines.md says."""
+
+    @classmethod
+    def make(cls, request):
+        peer = request.getfixturevalue("peer")
+        return engine_of(peer, priority=peer[0] == "vllm")
+
+    @pytest.fixture(autouse=True)
+    def _known(self, peer):
+        kind = peer[0]
+        self.told = self.several = self.counted = self.bounded = kind != "transformers"
+        self.seeded = kind != "transformers"  # continuous batching draws from one stream for all
+        # Cached and chunked prompts are summed in another order: near-ties may fall the other way.
+        self.equal = False
+
+
+def engine_of(peer, **options):
+    kind, url, model = peer
+    return RemoteEngine(url, dialect=kind, model=model, **options)
+
+
+def sentence(words, seed, count=40):
+    return " ".join(random.Random(seed).choices(words, k=count))
+
+
+async def test_greedy_text_is_that_of_generate(peer, checkpoint, words):
+    engine = engine_of(peer)
+    await engine.start()
+    prompts = [sentence(words, seed) for seed in range(3)]
+
+    async def text(prompt):
+        request = ModelRequest("default", None, prompt, Sampling(temperature=0.0, max_tokens=16))
+        return [item async for item in engine.generate(request)][-1].text
+
+    texts = await asyncio.gather(*(text(prompt) for prompt in prompts))
+    await engine.close()
+    assert difference(reference(checkpoint, prompts, 16), texts) is None
+
+
+def test_a_langchain_app_runs_unchanged(peer, checkpoint, words, tmp_path):
+    """Two steps, one program, one round trip; the text is that of our own engine."""
+    kind, url, model = peer
+    config = tmp_path / "engines.toml"
+    config.write_text("\n".join(["[engines.theirs]", f"kind = '{kind}'", f"url = '{url}'", f"model = '{model}'"]))
+
+    def run(server):
+        llm = ChatParrot(base_url=server.url, model="default", temperature=0, max_tokens=10)
+        first = ChatPromptTemplate.from_template(sentence(words, 1) + " {text}")
+        second = ChatPromptTemplate.from_template(sentence(words, 2) + " {summary}")
+        chain = first | llm | StrOutputParser() | (lambda text: {"summary": text}) | second | llm | StrOutputParser()
+        before = server.requests()
+        return chain.invoke({"text": sentence(words, 3)}), server.requests() - before
+
+    with LiveServer("--model", str(checkpoint), "--deterministic") as server:
+        wanted = run(server)
+    with LiveServer("--config", str(config)) as server:
+        assert run(server) == (wanted[0], 1)
+
+
+async def ended(engine, words):
+    """The names of 17 requests in the order in which they ended; the last one was for latency."""
+    full, order = asyncio.Event(), []
+
+    async def ask(name, rank):
+        options = Sampling(temperature=0.0, max_tokens=200 if rank else 2, ignore_eos=True)
+        request = ModelRequest("default", None, sentence(words, name), options)
+        async for item in engine.generate(request, Directions(rank)):
+            full.set()
+            if isinstance(item, Done):
+                order.append(name)
+
+    batch = [asyncio.create_task(ask(f"batch {i}", 2)) for i in range(16)]
+    await full.wait()  # the others wait in its queue
+    await asyncio.gather(ask("chat", 0), *batch)
+    return order
+
+
+async def test_vllm_takes_priorities(peer, words):
+    """It runs four at a time: a latency call that comes last overtakes the batch that waits."""
+    if peer[0] != "vllm":
+        pytest.skip("vLLM alone has priorities here")
+    places = []
+    for priority in (False, True):
+        engine = engine_of(peer, priority=priority)
+        await engine.start()
+        places.append((await ended(engine, words)).index("chat"))
+        await engine.close()
+    assert places[1] < 8 <= places[0]
+
+
+async def test_what_was_reused_is_told(peer, words):
+    if peer[0] == "transformers":
+        pytest.skip("it does not say")
+    engine = engine_of(peer)
+    await engine.start()
+    request = ModelRequest("default", None, sentence(words, "again", 300), Sampling(temperature=0.0, max_tokens=2))
+    usages = [[item async for item in engine.generate(request)][-1].usage for _ in range(2)]
+    await engine.close()
+    # llama.cpp is started without its prompt cache, as the benchmarks want it.
+    assert usages[1].cached > 200 if peer[0] == "vllm" else usages[1].cached == 0
+    assert usages[0].prompt == usages[1].prompt > 250
+
+
+async def test_what_it_does_not_tell_is_refused(peer):
+    engine = engine_of(peer)
+    await engine.start()
+    if peer[0] == "transformers":
+        with pytest.raises(Unsupported):
+            await engine.tokenize("a")
+    else:
+        assert await engine.tokenize("a ship")
+    await engine.close()
