@@ -170,14 +170,17 @@ class Repeated:
     result: str | None = None
 
 
-def program_of(nodes: Nodes, hints: Mapping[str, Any], *, streaming: bool) -> Program:
-    """What is sent. `streaming`: the app reads its last calls' text as it comes. `hints`: of what none reads."""
+def program_of(
+    nodes: Nodes, hints: Mapping[str, Any], *, streaming: bool, max_concurrency: int | None = None
+) -> Program:
+    """What is sent. `streaming`: the app reads its last calls' text as it comes. `hints`: of what none reads.
+    `max_concurrency`: so many calls at a time."""
     stated = dict(hints)
     objective = stated.pop("objective", None)
     program = Program(
         **nodes.body(),
         outputs=[],
-        parrot=Options(lifetime="prefetch", **stated),
+        parrot=Options(lifetime="prefetch", max_concurrency=max_concurrency, **stated),
         deltas=_last(nodes) if streaming else "none",
         stream=True,
     )

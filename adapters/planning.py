@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 from semantic_parrot.adapters.courier import COURIERS
-from semantic_parrot.adapters.hints import NO_HINTS, Hints
 from semantic_parrot.adapters.scope import Scope
 from semantic_parrot.adapters.stats import SiteLedger, SiteNames, Statistics
 
@@ -21,8 +21,9 @@ class BasePlanner:
         self.ledger = SiteLedger()
         self.names = SiteNames(self.ledger)
 
-    def new_scope(self, *, streaming: bool, stated: Hints = NO_HINTS, inputs: int = 1) -> Scope:
-        return Scope(COURIERS.get(), self.ledger, self.statistics, streaming=streaming, stated=stated, inputs=inputs)
+    def new_scope(self, **options: Any) -> Scope:
+        """`options`: those of Scope."""
+        return Scope(COURIERS.get(), self.ledger, self.statistics, **options)
 
     @contextmanager
     def guarded(self) -> Iterator[None]:

@@ -23,7 +23,7 @@ class Scope:
     """Answers are handed out once, to the request they answer, and only until the scope is closed. Thread-safe.
 
     `streaming`: the app reads the text of its last calls as it comes. `stated`: the app's hints. `inputs`: of the
-    outermost call.
+    outermost call. `max_concurrency`: so many calls of each program at a time.
     """
 
     def __init__(
@@ -35,7 +35,9 @@ class Scope:
         streaming: bool,
         stated: Hints = NO_HINTS,
         inputs: int = 1,
+        max_concurrency: int | None = None,
     ) -> None:
+        self._most = max_concurrency
         self.streaming = streaming
         self.stated = stated
         self._hints = defaults(stated, inputs)
@@ -48,14 +50,16 @@ class Scope:
         self._covered: Counter[int] = Counter()
         self._alone: Counter[Site] = Counter()
 
-    def submit(self, plan: Plan, reserved: str | None = None) -> Answer | None:
-        """Send what of `plan` is worth it. The answer that makes the variable `reserved` is the caller's, if sent."""
+    def submit(self, plan: Plan, reserved: str | None = None, max_concurrency: int | None = None) -> Answer | None:
+        """Send what of `plan` is worth it. The answer that makes the variable `reserved` is the caller's, if sent.
+        `max_concurrency`: of this plan, beside that of the scope."""
         mine = None
+        most = min(filter(None, (self._most, max_concurrency)), default=None)
         for nodes, calls in plan.submissions():
             if nodes.endpoint in self._courier.strangers:
                 continue
             hints = plan.hints if plan.hints and calls[-1] is plan.calls[-1] else self._hints.told()
-            program = program_of(nodes, hints, streaming=self.streaming)
+            program = program_of(nodes, hints, streaming=self.streaming, max_concurrency=most)
             book = Book(nodes.endpoint, calls, program, trace_headers())
             with self._lock:
                 if self.closed:

@@ -43,11 +43,13 @@ async def execute(run: Run, ready: Ready, calls: Calls) -> None:
     try:
         if run.durable:
             await run.settle()  # what the call is made of is not lost any more: its answer can't belong to other values
-        async with aclosing(calls.generate(ready.body, ready.hints)) as items:
+        begun = time.monotonic()
+        async with run.turns, aclosing(calls.generate(ready.body, ready.hints)) as items:
+            waited = time.monotonic() - begun
             async for item in items:
                 if isinstance(item, Done):
                     echo.end()
-                    _succeed(run, ready, item, calls)
+                    _succeed(run, ready, item, waited, calls)
                 else:
                     _hear(run, ready, item, streams, echo)
                 if run.stop_past_quota():
@@ -90,9 +92,9 @@ def _hear(run: Run, ready: Ready, delta: Delta, streams: bool, echo: Echo) -> No
         run.emit(events.VariableDelta(id=ready.id, variable=ready.output, text=new.text, logprobs=told))
 
 
-def _succeed(run: Run, ready: Ready, done: Done, calls: Calls) -> None:
+def _succeed(run: Run, ready: Ready, done: Done, waited: float, calls: Calls) -> None:
     response = completion(ready.body, done, id=f"chatcmpl-{uuid.uuid4().hex}", created=int(time.time()))
-    timings = done.timings.model_copy(update={"ready": ready.at})
+    timings = done.timings.model_copy(update={"ready": ready.at, "queued": done.timings.queued + waited})
     schedule = run.hints(ready.output).explain(done)
     run.trace.finished(ready.output, done, timings)
     # Consumers first: whoever sees this call finished knows already what follows from it.

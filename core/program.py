@@ -47,7 +47,8 @@ class Quota(Value):
 
 class Options(Value):
     """Parrot's own hints, all in one field of the body. `deadline_ms`: what the run has not made by then is an error.
-    `priority`: the higher one goes first among the calls of its tenant. `quota`: what the run may use."""
+    `priority`: the higher one goes first among the calls of its tenant. `quota`: what the run may use.
+    `max_concurrency`: so many of its calls are executed at a time, and the others wait their turn."""
 
     session: str | None = None
     objectives: dict[Reference, Objective] = Field(default={})
@@ -55,6 +56,7 @@ class Options(Value):
     deadline_ms: Milliseconds | None = None
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     quota: Quota | None = None
+    max_concurrency: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,9 @@ class Run:
         self._open: dict[str, Node[Run]] = {}
         self._finished: dict[str, dict[str, Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        most = program.parrot.max_concurrency
+        #: Who executes a call of the run holds one of these meanwhile, first come, first served.
+        self.turns: AbstractAsyncContextManager[None] = nullcontext() if most is None else asyncio.Semaphore(most)
         self._log = Log(self.past.events)
         self._recalled: deque[tuple[Ready, CallFinished | CallFailed]] = deque()
         self.spoken = Spoken()

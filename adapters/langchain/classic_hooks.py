@@ -9,7 +9,7 @@ from typing import Any
 from semantic_parrot.adapters.hints import stated_in
 from semantic_parrot.adapters.langchain.classic import PLANNERS, ROOTS, Planner
 from semantic_parrot.adapters.langchain.frames import FRAME, Frame
-from semantic_parrot.adapters.langchain.planner import PLANNER, Visit, enabled, metadata_of, running
+from semantic_parrot.adapters.langchain.planner import PLANNER, Visit, enabled, metadata_of, most_of, running
 from semantic_parrot.adapters.langchain.values import Cut
 
 Method = Callable[..., Any]
@@ -63,7 +63,9 @@ def _enter(planner: Planner, chain: Any, documents: Sequence[Any], inputs: Mappi
     scope = running()
     owned = scope is None
     frame = None if owned else FRAME.get()
-    scope = scope or PLANNER.new_scope(streaming=False, stated=stated_in(metadata_of(None)), inputs=1)
+    if scope is None:
+        stated, most = stated_in(metadata_of(None)), most_of(())
+        scope = PLANNER.new_scope(streaming=False, stated=stated, inputs=1, max_concurrency=most)
     with PLANNER.guarded():
         low = PLANNER.lowering(scope)
         with suppress(Cut):  # what was planned until then is worth as much

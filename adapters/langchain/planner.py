@@ -73,7 +73,7 @@ class Planner(BasePlanner):
                 plan = low.plan
             plan.covered[id(runnable)] -= len(inputs)  # these run now, under this plan
             scope.cover(plan.covered)
-            scope.submit(plan)
+            scope.submit(plan, max_concurrency=most_of(configs))
             scope.leave_alone(plan)
 
     def plan_calls(
@@ -103,7 +103,7 @@ class Planner(BasePlanner):
                     variable = low.plan.add(request, model.parrot_endpoint, site)
                     continue_after(low, *place, model.parrot_answer(Ref(variable)))
             scope.cover(low.plan.covered)
-            scope.submit(low.plan)
+            scope.submit(low.plan, max_concurrency=most_of(configs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class ModelSite:
             variable = low.plan.add(body, self.model.parrot_endpoint, site)
             if self.model.parrot_obstacle() is None and self.planner.ledger.reason(site) is None:
                 continue_after(low, *place, self.model.parrot_answer(Ref(variable)))
-                answer = scope.submit(low.plan, reserved=variable)
+                answer = scope.submit(low.plan, reserved=variable, max_concurrency=most_of(()))
                 if answer is not None:
                     scope.cover(low.plan.covered)
                 return answer
@@ -228,7 +228,9 @@ def enter(
         return None
     owned = scope is None
     config = configs[0] if configs else None
-    scope = scope or PLANNER.new_scope(streaming=streaming, stated=stated_in(metadata_of(config)), inputs=len(configs))
+    if scope is None:
+        stated, most = stated_in(metadata_of(config)), most_of(configs)
+        scope = PLANNER.new_scope(streaming=streaming, stated=stated, inputs=len(configs), max_concurrency=most)
     caller = caller_of(config)
     around, position = standing(runnable, parent, caller)
     contained = scope.consume(id(runnable), 1 if inputs is None else len(inputs))
@@ -246,15 +248,22 @@ def enter_calls(
     """`model` is about to be called for each of `inputs`, one by one: one program for all. None if there is no use."""
     if len(inputs) < WORTH_SENDING or not enabled() or model.parrot_obstacle() is not None:
         return None
-    limit = (configs[0] or {}).get("max_concurrency")
-    if limit is not None and limit < len(inputs):
-        return None
     scope = running()
     owned = scope is None
     frame = None if owned else FRAME.get()
-    scope = scope or PLANNER.new_scope(streaming=False, stated=stated_in(metadata_of(configs[0])), inputs=len(inputs))
+    if scope is None:
+        stated, most = stated_in(metadata_of(configs[0])), most_of(configs)
+        scope = PLANNER.new_scope(streaming=False, stated=stated, inputs=len(inputs), max_concurrency=most)
     PLANNER.plan_calls(scope, model, inputs, configs, kwargs, frame)
     return Visit(scope, frame, owned)
+
+
+def most_of(configs: Sequence[Mapping[str, Any] | None]) -> int | None:
+    """How many calls the app allows at a time: LangChain goes by the first config of a batch, and by that of the
+    runnable around it where that has none. What is no such number is LangChain's to refuse."""
+    own = configs[0] if configs else None
+    most = (own or {}).get("max_concurrency") or (var_child_runnable_config.get() or {}).get("max_concurrency")
+    return most if type(most) is int and most > 0 else None
 
 
 def metadata_of(config: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

@@ -8,9 +8,12 @@ import pytest
 from langchain_core.prompt_values import StringPromptValue
 from langchain_core.runnables import RunnableLambda
 from lc_recorder import Recorder, seen
-from lc_shapes import P, shout, step
+from lc_shapes import P, formatted_answer, shout, step
+from live import LocalServer
+from scripted import ScriptedEngine
 
 from semantic_parrot.adapters.langchain import ChatParrot, disabled
+from semantic_parrot.core.runtime import Runtime
 
 # Of langchain-openai, eager as well: it adds up usages whose details may be missing.
 pytestmark = pytest.mark.filterwarnings("ignore:Unexpected type for token usage:UserWarning")
@@ -92,9 +95,28 @@ def test_a_batch_inside_a_chain_is_not_submitted_again(server):
     assert (many, few) == (3, 2)
 
 
-def test_a_limit_of_the_app_is_kept(server):
-    llm = ChatParrot(base_url=server.url, temperature=0, max_retries=0)
-    assert both(server, lambda: [m.content for m in llm.batch(TEXTS, {"max_concurrency": 2})]) == (4, 4)
+LIMITED = {
+    "batch": lambda llm, config: [m.content for m in llm.batch(TEXTS, config)],
+    "abatch": lambda llm, config: [m.content for m in asyncio.run(llm.abatch(TEXTS, config))],
+    "chain": lambda llm, config: [m.content for m in (P("A {x}") | llm).batch([{"x": t} for t in TEXTS], config)],
+    "map": lambda llm, config: [m.content for m in (P("A {x}") | llm).map().invoke([{"x": t} for t in TEXTS], config)],
+    "with_config": lambda llm, config: [m.content for m in llm.with_config(config).batch(TEXTS)],
+    "around": lambda llm, config: RunnableLambda(lambda ts: [m.content for m in llm.batch(ts)]).invoke(TEXTS, config),
+}
+
+
+@pytest.mark.parametrize(("limit", "most"), [({}, 4), ({"max_concurrency": 2}, 2), ({"max_concurrency": 1}, 1)])
+@pytest.mark.parametrize("way", LIMITED)
+def test_a_limit_of_the_app_is_kept(way, limit, most):
+    engine = ScriptedEngine(answers=formatted_answer)
+    with LocalServer(Runtime([engine], disable={"single-flight"})) as server:
+        llm = ChatParrot(base_url=server.url, temperature=0, max_retries=0)
+        before = server.requests()
+        answers = LIMITED[way](llm, limit)
+        assert server.requests() - before == 1
+        assert engine.most == most
+        with disabled():
+            assert LIMITED[way](llm, limit) == answers
 
 
 def test_an_unplannable_call_goes_out_as_it_always_did(server):
