@@ -13,6 +13,12 @@ from semantic_parrot.server.openapi.answers import Error
 from semantic_parrot.server.openapi.operations import OPERATIONS, Operation
 from semantic_parrot.server.responses.items import ITEMS, PARTS
 
+#: One event of a stream; `data` is JSON, or [DONE] at the end of a streamed completion.
+_SSE = {
+    "type": "object",
+    "properties": {name: {"type": "string"} for name in ("id", "event", "data")},
+    "required": ["data"],
+}
 _PLACE = "#/components/schemas/{model}"
 
 
@@ -80,7 +86,7 @@ def _operation(
     if operation.answer is not None:
         content["application/json"] = {"schema": named[operation.answer]}
     if operation.streams:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {"schema": _SSE}
     refusal = {"application/json": {"schema": named[Error]}}
     responses = {str(status): {"description": "The answer.", "content": content} for status in operation.statuses}
     # The only other one that a request can bring about is 504, by a deadline of its own.
