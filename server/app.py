@@ -42,7 +42,8 @@ def create_app(runtime: Runtime, settings: Settings | None = None, keyring: Keyr
         redoc_url=None,
     )
     service = Service(runtime, settings or Settings())
-    for room in (runs, reports, sessions, completions, responses, meta):
+    # The busiest first: routes are looked through in their order.
+    for room in (completions, runs, responses, reports, sessions, meta):
         app.include_router(room.routes(service))
     app.openapi = cache(partial(describe, app))  # type: ignore[method-assign]
     visits = None

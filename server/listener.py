@@ -13,6 +13,7 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from semantic_parrot.core.errors import InvalidRequest
 from semantic_parrot.core.runtime import Runtime
+from semantic_parrot.server.corked import Corked
 
 
 class StartError(Exception):
@@ -48,7 +49,10 @@ def url_of(sock: socket.socket) -> str:
 
 
 class Protocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-    """uvicorn's own, which answers what is not HTTP in plain text."""
+    """uvicorn's own, which answers what is not HTTP in plain text, and writes each piece of a response by itself."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(Corked(transport, asyncio.get_running_loop()))
 
     def send_400_response(self, msg: str) -> None:
         body = json.dumps(InvalidRequest(f"this is not HTTP: {msg}").body()).encode()

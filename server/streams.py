@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing, suppress
+from types import TracebackType
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -17,9 +19,13 @@ T = TypeVar("T")
 HEARTBEAT = b": heartbeat\n\n"
 
 
+#: In one line of ASCII: some clients also split lines at U+0085 and U+2028.
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
+
 def data(value: Any) -> str:
-    """`value` as JSON in one line of ASCII: some clients also split lines at U+0085 and U+2028."""
-    return json.dumps(value, separators=(",", ":"))
+    """`value` as the JSON of one event."""
+    return _ENCODER.encode(value)
 
 
 async def disconnected(receive: Receive) -> None:
@@ -28,24 +34,41 @@ async def disconnected(receive: Receive) -> None:
         pass
 
 
+class WhileThere:
+    """`async with WhileThere(receive):` cancels what is in it when the client hangs up, and raises ClientDisconnect.
+
+    In the manner of asyncio.timeout: what is in it runs in the task that is there already.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._open, self._gone = True, False
+
+    async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task, self._cancelling = task, task.cancelling()
+        self._watch = asyncio.create_task(disconnected(self._receive))
+        self._watch.add_done_callback(self._ended)
+
+    def _ended(self, watch: asyncio.Task[None]) -> None:
+        if self._open and not watch.cancelled():
+            self._gone = True
+            self._task.cancel()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self._open = False
+        self._watch.cancel()
+        if self._gone and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise ClientDisconnect from error
+
+
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """The result of `work`, which is cancelled when the client hangs up. Raises ClientDisconnect then."""
-    task = asyncio.create_task(work)
-    gone = asyncio.create_task(disconnected(request.receive))
-    try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return task.result()
-    finally:
-        await _stop(task, gone)
-
-
-async def _stop(*tasks: asyncio.Task[Any]) -> None:
-    running = [task for task in tasks if not task.done()]
-    for task in running:
-        task.cancel()
-    await asyncio.gather(*running, return_exceptions=True)
+    async with WhileThere(request.receive):
+        return await work
 
 
 def _nothing() -> None:
@@ -71,28 +94,18 @@ class EventStream(Response):
         self._closed = closed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        beat = asyncio.create_task(self._beat(send))
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await self._run(receive, send)
+            with suppress(ClientDisconnect):
+                async with WhileThere(receive), aclosing(self._blocks) as blocks:
+                    async for block in blocks:
+                        await send({"type": "http.response.body", "body": block.encode(), "more_body": True})
+            beat.cancel()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
+            beat.cancel()
             self._closed()
-
-    async def _run(self, receive: Receive, send: Send) -> None:
-        pump = asyncio.create_task(self._pump(send))
-        beat = asyncio.create_task(self._beat(send))
-        gone = asyncio.create_task(disconnected(receive))
-        try:
-            await asyncio.wait((pump, gone), return_when=asyncio.FIRST_COMPLETED)
-            if pump.done():
-                pump.result()
-        finally:
-            await _stop(pump, beat, gone)
-            await self._blocks.aclose()
-
-    async def _pump(self, send: Send) -> None:
-        async for block in self._blocks:
-            await send({"type": "http.response.body", "body": block.encode(), "more_body": True})
 
     async def _beat(self, send: Send) -> None:
         while True:
