@@ -84,6 +84,7 @@ fuzz-api: $(STAMP)
 # ARGS="--journal postgresql://…": there.
 soak: $(STAMP)
 	$(BIN)/python benchmarks/soak.py --kills 100 --open 200 $(ARGS)
+	$(BIN)/python benchmarks/soak_fleet.py --kills 100 --open 100
 
 # The engines that benchmarks/engine.py compares, outside the checkout (PARROT_PEERS: where). NAMES: only these.
 peers: $(STAMP)

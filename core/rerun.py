@@ -9,8 +9,8 @@ from semantic_parrot.core.engines.protocol import Delta, Done, Usage
 from semantic_parrot.core.errors import EngineFailed
 from semantic_parrot.core.usage import NOTHING, Payer
 
-#: Times that one call is executed, at most.
-ATTEMPTS = 3
+#: Times that one call is executed, at most: it may be what its engines die of.
+ATTEMPTS = 5
 
 
 class Told:
