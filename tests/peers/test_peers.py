@@ -124,6 +124,20 @@ async def test_what_was_reused_is_told(peer, words):
     assert usages[0].prompt == usages[1].prompt > 250
 
 
+async def test_vllm_keeps_salts_apart(peer, words):
+    if peer[0] != "vllm":
+        pytest.skip("vLLM alone has salts here")
+    engine = engine_of(peer)
+    await engine.start()
+    request = ModelRequest("default", None, sentence(words, "salted", 300), Sampling(temperature=0.0, max_tokens=2))
+    cached = []
+    for salt in ("ann", "ann", "bob", "bob", ""):
+        directions = Directions(salt=salt)
+        cached.append([item async for item in engine.generate(request, directions)][-1].usage.cached)
+    await engine.close()
+    assert [tokens > 200 for tokens in cached] == [False, True, False, True, False]
+
+
 async def test_what_it_does_not_tell_is_refused(peer):
     engine = engine_of(peer)
     await engine.start()
