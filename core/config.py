@@ -43,7 +43,7 @@ class EngineSection(Value):
     kv_tokens: Annotated[int, Field(ge=1)] | None = None
     kv_offload_tokens: Annotated[int, Field(ge=0)] | None = None
     prefix_cache: bool | None = None
-    kernels: Literal["auto", "torch", "triton"] | None = None
+    kernels: Literal["auto", "torch", "c", "triton"] | None = None
 
 
 class SchedulingSection(Value):

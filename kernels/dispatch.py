@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from semantic_parrot.kernels import deterministic_attention, torch_attention, torch_tree, worth
+from semantic_parrot.kernels.c_library import compiled
 from semantic_parrot.kernels.paging import Plan, Planner, Scores, Segment
 
 if TYPE_CHECKING:
@@ -21,12 +22,16 @@ logger = logging.getLogger(__name__)
 
 
 def paged_attention(kernels: str, device: torch.device, *, deterministic: bool, group: int = 1) -> Planner:
-    """The planner of paged attention with `kernels`, "torch" or "triton", on a device, for a model with `group` query
-    heads to a KV head. For "triton", `triton_setup.prepare` comes first."""
+    """The planner of paged attention with `kernels`, "torch", "c" or "triton", on a device, for a model with `group`
+    query heads to a KV head. For "triton", `triton_setup.prepare` comes first; for "c", `c_library.compiled` can be
+    had."""
     # The references run anywhere; a device without a kernel of its own gets them.
     reference = deterministic_attention.plan if deterministic else torch_attention.plan
     table: dict[tuple[str, str, bool], Callable[[], Planner]] = {
         ("torch", "cpu", False): lambda: partial(torch_tree.plan, worth=worth.read("torch", "cpu", group=group)),
+        ("c", "cpu", False): lambda: partial(
+            torch_tree.plan, worth=worth.read("c", "cpu", group=group), kernels=compiled()
+        ),
         ("triton", device.type, False): lambda: _triton(device, reference, deterministic=False),
         ("triton", device.type, True): lambda: _triton(device, reference, deterministic=True),
     }

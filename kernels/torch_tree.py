@@ -13,17 +13,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from semantic_parrot.kernels import torch_attention
+from semantic_parrot.kernels import c_rows, torch_attention, torch_rows
+from semantic_parrot.kernels.c_library import CKernels
 from semantic_parrot.kernels.forest import Forest, forest
 from semantic_parrot.kernels.padded import by_length
 from semantic_parrot.kernels.paging import Gather, Plan, Scores, Segment, Slots
 from semantic_parrot.kernels.torch_attention import LEAST, TorchPlan
-from semantic_parrot.kernels.torch_rows import Rows
 
 # SDPA's own kernel on a CPU; called by name because it tells l_p as well.
 _attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -36,13 +35,15 @@ def plan(
     device: torch.device,
     *,
     worth: Callable[[int, int], bool],
+    kernels: CKernels | None = None,
 ) -> Plan:
-    """`worth`: (rows, tokens) → whether reading so many tokens once for so many rows is worth a segment of its own."""
+    """`worth`: (rows, tokens) → whether reading so many tokens once for so many rows is worth a segment of its own.
+    `kernels`: those in C, for the rows' own tokens, if there are any."""
     decodes = [s for s in segments if s.rows == 1]
-    if len(decodes) < 2:  # one row alone is as fast there
+    if len(decodes) < (2 if kernels is None else 1):  # one row alone is as fast there
         return torch_attention.plan(segments, rows, block_size, device)
     trees = forest(decodes, block_size, lambda n, blocks: worth(n, blocks * block_size))
-    return TreePlan(tuple(segments), trees if trees.shared else _unshared(decodes), rows, block_size, device)
+    return TreePlan(tuple(segments), trees if trees.shared else _unshared(decodes), rows, block_size, device, kernels)
 
 
 def _unshared(decodes: Iterable[Segment]) -> Forest:
@@ -57,6 +58,7 @@ class TreePlan:
     rows: int
     block_size: int
     device: torch.device
+    kernels: CKernels | None = None
 
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, scores: Scores
@@ -64,17 +66,15 @@ class TreePlan:
         cuts = scores.window is not None and scores.window < self._longest
         if self.trees.shared and (cuts or not scores.plain):
             return self._plain.attend(query, key, value, key_cache, value_cache, scores)
-        how: dict[str, Any] = scores._asdict()
         if not self.trees.shared and self._alone:
             # Nothing to put in another order, to merge or to add to.
-            self._slots.store(key, value, key_cache, value_cache)
-            q = query[0].transpose(0, 1).to(key_cache.dtype)
-            return self._own[0][1].attend(q, key_cache, value_cache, **how)[0].to(query.dtype)[None]
+            own = self._own[0][1]
+            return own.step(query, key, value, key_cache, value_cache, scores, lambda: self._slots)
         out = self._chunks.attend(query, key, value, key_cache, value_cache, scores)
         q = query[0].transpose(0, 1)[self._order].to(key_cache.dtype)
         found, weight = torch.empty_like(q), q.new_empty(q.shape[:2])
         for which, own in self._own:
-            part, other = own.attend(q[which], key_cache, value_cache, **how, weighed=bool(self._shared))
+            part, other = own.attend(q[which], key_cache, value_cache, scores, weighed=bool(self._shared))
             found[which] = part
             if other is not None:
                 weight[which] = other
@@ -116,15 +116,21 @@ class TreePlan:
         return [_Shared(s.first, s.last, torch.tensor(s.blocks, device=self.device)) for s in self.trees.shared]
 
     @cached_property
-    def _own(self) -> list[tuple[Tensor, Rows]]:
+    def _own(self) -> list[tuple[Tensor, torch_rows.Rows | c_rows.Rows]]:
         """(which rows of the forest, their suffixes), those of similar length together."""
         cut = [
             Segment(i, 1, s.context - n * self.block_size, s.blocks[n:])
             for i, (s, n) in enumerate(zip(self.trees.order, self.trees.owned, strict=True))
         ]
+        if self.kernels is not None:
+            rows = c_rows.Rows(cut, self.block_size, self.device, kernels=self.kernels)
+            return [(torch.arange(len(cut)), rows)]
         cut.sort(key=lambda s: s.context)
         return [
-            (torch.tensor([s.start for s in some], device=self.device), Rows(some, self.block_size, self.device))
+            (
+                torch.tensor([s.start for s in some], device=self.device),
+                torch_rows.Rows(some, self.block_size, self.device),
+            )
             for some in by_length(cut, self.block_size, least=LEAST)
         ]
 

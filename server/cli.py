@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from semantic_parrot.core.config import Config, RemoteSection
 
-Kernels = Literal["auto", "torch", "triton"]
+Kernels = Literal["auto", "torch", "c", "triton"]
 LogFormat = Literal["text", "json"]
 
 app = typer.Typer(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, nullcontext
 from unittest import mock
 
 import torch
@@ -18,7 +17,7 @@ from semantic_parrot.core.engine.loop import EngineLoop
 from semantic_parrot.core.engine.messages import Failed, Finished, Options, Text
 from semantic_parrot.core.request import ModelRequest
 from semantic_parrot.core.sampling import Sampling
-from semantic_parrot.kernels import torch_tree
+from semantic_parrot.kernels import worth
 
 
 class InProcess:
@@ -70,9 +69,6 @@ class InProcess:
 @contextmanager
 def _planned(tree: bool) -> Iterator[None]:
     """Without tree attention: nothing is worth a segment of its own, the kernel is the same."""
-    if tree:
-        yield
-        return
-    chosen = "semantic_parrot.core.engine.runner.paged_attention"
-    with mock.patch(chosen, return_value=partial(torch_tree.plan, worth=lambda rows, tokens: False)):
+    never = worth.Worth(())
+    with nullcontext() if tree else mock.patch.object(worth, "read", return_value=never):
         yield

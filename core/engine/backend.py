@@ -1,4 +1,4 @@
-"""Which kernels a model runs on: torch's, or our Triton ones."""
+"""Which kernels a model runs on: torch's, those of ours in C, or our Triton ones."""
 
 from __future__ import annotations
 
@@ -7,23 +7,28 @@ from typing import Any, Final
 
 import torch
 
+from semantic_parrot.core.engine import lean
 from semantic_parrot.core.engine.kv import PagedCache
 from semantic_parrot.core.engine.runner import Decode
 from semantic_parrot.core.engines.protocol import ModelLoadError
-from semantic_parrot.kernels import triton_setup
+from semantic_parrot.kernels import c_library, triton_setup
 from semantic_parrot.kernels.dispatch import triton_how
 
 logger = logging.getLogger(__name__)
 
-KERNELS: Final = ("auto", "torch", "triton")
+KERNELS: Final = ("auto", "torch", "c", "triton")
 
 
 def choose(asked: str, device: torch.device) -> str:
-    """ "torch" or "triton"; before a model is loaded, as transformers may import Triton with it. Raises ModelLoadError
-    for what is not known, and for Triton where it was asked for and can't be had."""
+    """ "torch", "c" or "triton"; before a model is loaded, as transformers may import Triton with it. Raises
+    ModelLoadError for what is not known, and for what was asked for and can't be had."""
     if asked not in KERNELS:
         raise ModelLoadError(f"there are no kernels {asked}: they are one of {', '.join(KERNELS)}")
-    if asked == "torch" or (asked == "auto" and device.type != "cuda"):
+    if asked == "torch":
+        return "torch"
+    if asked == "c" or (asked == "auto" and device.type == "cpu"):
+        return _in_c(asked, device)
+    if asked == "auto" and device.type != "cuda":
         return "torch"
     try:
         triton_setup.prepare(device)
@@ -33,6 +38,27 @@ def choose(asked: str, device: torch.device) -> str:
         logger.warning("torch computes, more slowly than Triton would, which can't be had: %s", error)
         return "torch"
     return "triton"
+
+
+def _in_c(asked: str, device: torch.device) -> str:
+    if asked == "c" and device.type != "cpu":
+        raise ModelLoadError(f"the kernels in C are for a CPU, not for {device.type}")
+    try:
+        c_library.compiled()
+    except c_library.NotCompiled as error:
+        if asked == "c":
+            raise ModelLoadError(f"the kernels in C can't be had: {error}") from error
+        logger.warning("torch computes, more slowly than kernels in C would, which can't be had: %s", error)
+        return "torch"
+    return "c"
+
+
+def forward(kernels: str, model: Any, *, deterministic: bool) -> lean.Lean | None:
+    """What computes `model`, whose weights are packed, in place of its modules, if anything does. In deterministic mode
+    nothing: its bits are those of torch's kernels."""
+    if kernels != "c" or deterministic or lean.refuses(model) is not None:
+        return None
+    return lean.Lean(model, c_library.compiled())
 
 
 def decode(

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from typing import Final
 
+#: Families whose layers are h = x + attention(norm(x)), y = h + mlp(norm(h)), with RMS norms, RoPE in two halves over a
+#: whole head, and a gated MLP with SiLU.
+LLAMA_SHAPED: Final = frozenset({"llama", "mistral", "qwen2", "qwen3"})
+
 TESTED: Final = frozenset(
     {
         "cohere",

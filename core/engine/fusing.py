@@ -10,18 +10,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from semantic_parrot.core.engine import attention
+from semantic_parrot.core.engine.families import LLAMA_SHAPED
 from semantic_parrot.kernels import matmul, rms_norm, rope, silu_mul
 from semantic_parrot.kernels.triton_setup import refused_dtype
-
-#: Families whose layers are h = x + attention(norm(x)), y = h + mlp(norm(h)), with RMS norms, RoPE in two halves over a
-#: whole head, and a gated MLP with SiLU.
-FUSED = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 
 
 def refuses(model: Any) -> str | None:
     """Why `model` is not for `fuse`, or None."""
     config = model.config
-    if config.model_type not in FUSED:
+    if config.model_type not in LLAMA_SHAPED:
         return f"the family {config.model_type}"
     if config.hidden_act != "silu":
         return f"{config.hidden_act} in MLPs"

@@ -53,7 +53,7 @@ def load(options: Options) -> tuple[EngineLoop, int]:
         layers = probe(model, _long_after(config))
         _judge(model, config, options)
         backend.apply(kernels, model, deterministic=options.deterministic)
-    if kernels == "torch" and device.type == "cpu" and not options.deterministic and config.model_type in TESTED:
+    if kernels != "triton" and device.type == "cpu" and not options.deterministic and config.model_type in TESTED:
         pack(model)
     shapes = [layers[index] for index in sorted(layers)]
     # Keys and values in fp32 on a CPU: its attention kernels are slow in anything less.
@@ -88,6 +88,7 @@ def load(options: Options) -> tuple[EngineLoop, int]:
         kernels=kernels,
         store=store,
         decode=decode,
+        forward=backend.forward(kernels, model, deterministic=options.deterministic),
     )
     eos = _eos(model, tokenizer)
     text, size = TextModel(tokenizer), int(config.vocab_size)

@@ -74,15 +74,15 @@ class Together(nn.Module):
     def __init__(self, *layers: nn.Linear, plain: bool = False) -> None:
         super().__init__()
         self.packed = PackedLinear(*layers, plain=plain)
-        self._sizes = [layer.out_features for layer in layers]
+        self.sizes = [layer.out_features for layer in layers]
         # (input, outputs), in a list: setting a module's attributes is slow.
         self._held: list[tuple[Tensor | None, tuple[Tensor, ...]]] = [(None, ())]
 
     def part(self, number: int, x: Tensor) -> Tensor:
         given, outputs = self._held[0]
         if x is not given:
-            outputs = self.packed(x).split(self._sizes, -1)
-        self._held[0] = (None, ()) if number == len(self._sizes) - 1 else (x, outputs)
+            outputs = self.packed(x).split(self.sizes, -1)
+        self._held[0] = (None, ()) if number == len(self.sizes) - 1 else (x, outputs)
         return outputs[number]
 
 

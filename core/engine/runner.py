@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from semantic_parrot.core.engine.attention import Step
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, PagedCache
+from semantic_parrot.core.engine.lean import Lean
 from semantic_parrot.core.engine.offload_pinned import PinnedStore
 from semantic_parrot.core.engine.offload_store import OffloadStore
 from semantic_parrot.core.engine.planner import Batch, Work
@@ -25,7 +26,8 @@ ROWS = 16  # from about this many rows on, a product's row has the same bits wha
 
 class Runner:
     """`layers`: from the model's layer index to the cache's. `long_after` as in the planner. `store`: the second tier's
-    slots. `decode`: runs the steps that have one row for each sequence, if there is one."""
+    slots. `decode`: runs the steps that have one row for each sequence, if there is one. `forward`: computes the model
+    in place of its modules, if there is one."""
 
     def __init__(
         self,
@@ -38,6 +40,7 @@ class Runner:
         kernels: str = "torch",
         store: OffloadStore | PinnedStore | None = None,
         decode: Decode | None = None,
+        forward: Lean | None = None,
     ) -> None:
         self._model = model
         self._cache = cache
@@ -47,6 +50,7 @@ class Runner:
         self._store = store
         self._device = cache.keys[0].device
         self._decode = decode
+        self._lean = forward
         group = model.config.get_text_config().num_attention_heads // cache.keys[0].shape[1]
         self._plan = paged_attention(kernels, self._device, deterministic=deterministic, group=group)
 
@@ -92,12 +96,13 @@ class Runner:
         rows = list(wanted)
         if self._deterministic and rows:
             rows += [rows[0]] * (-len(rows) % ROWS)
+        at = upload(positions, self._device)
+        keep = upload(rows, self._device, torch.int64)
+        step = Step(plan, self._cache, self._layers)
+        if self._lean is not None:
+            return self._lean(tokens, at, keep, step).float()
         output = self._model(
-            input_ids=tokens[None],
-            position_ids=upload([positions], self._device),
-            use_cache=False,
-            logits_to_keep=upload(rows, self._device, torch.int64),
-            parrot=Step(plan, self._cache, self._layers),
+            input_ids=tokens[None], position_ids=at[None], use_cache=False, logits_to_keep=keep, parrot=step
         )
         logits: Tensor = output.logits[0, : len(wanted)]
         return logits.float()

@@ -64,8 +64,9 @@ class NativeEngine:
     by free memory). `kv_offload_tokens`: evicted KV that a temporary file keeps, to be copied back (default: as much
     as the cache holds, if the disk has plenty of room; 0: none), on a GPU pinned memory (default: none). `max_batch`:
     sequences that decode together; also the window. `chunk`: tokens a step. `dtype`: "auto" or a torch dtype's name.
-    `device`: "auto", "cpu", "cuda". `kernels`: "torch", "triton" (on a CPU interpreted, for tests: slow), "auto":
-    Triton on a GPU, torch on a CPU. `overlap`: launch a step before the last one's tokens are read (default: on a GPU).
+    `device`: "auto", "cpu", "cuda". `kernels`: "torch", "c" (compiled here, on a CPU), "triton" (on a CPU interpreted,
+    for tests: slow), "auto": Triton on a GPU, C on a CPU, torch where these can't be had. `overlap`: launch a step
+    before the last one's tokens are read (default: on a GPU).
     `public`: requests whose beginnings, up to the first UNKNOWN, are filled at the start and kept for all salts.
 
     Owned by the event loop. A crash of the process ends what is in flight with EngineFailed; the handle is unhealthy,

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from c_kernels import kernels
 from tiny_models import make_model
 
 from semantic_parrot.core.engine.loader import load
@@ -123,3 +124,9 @@ def bench() -> type[Bench]:
 @pytest.fixture(scope="session")
 def ask() -> Callable[..., ModelRequest]:
     return request
+
+
+@pytest.fixture
+def in_c() -> None:
+    """Skips where there is no compiler for the kernels in C."""
+    kernels()

@@ -16,14 +16,15 @@ from semantic_parrot.core.engines.protocol import Done, ModelLoadError
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
-def test_auto_is_torch_on_a_cpu_and_triton_on_a_gpu():
+def test_auto_is_c_on_a_cpu_and_triton_on_a_gpu(in_c):
     pytest.importorskip("triton")
-    assert backend.choose("auto", CPU) == backend.choose("torch", CPU) == backend.choose("torch", GPU) == "torch"
+    assert backend.choose("auto", CPU) == backend.choose("c", CPU) == "c"
+    assert backend.choose("torch", CPU) == backend.choose("torch", GPU) == "torch"
     assert backend.choose("auto", GPU) == backend.choose("triton", GPU) == "triton"
 
 
 def test_unknown_kernels_are_refused():
-    with pytest.raises(ModelLoadError, match="no kernels cuda: they are one of auto, torch, triton"):
+    with pytest.raises(ModelLoadError, match="no kernels cuda: they are one of auto, torch, c, triton"):
         backend.choose("cuda", CPU)
 
 
@@ -34,6 +35,20 @@ def test_without_triton(monkeypatch, caplog):
     with caplog.at_level(logging.WARNING):
         assert backend.choose("auto", GPU) == "torch"
     assert "which can't be had" in caplog.text
+
+
+def test_without_a_compiler(monkeypatch, caplog):
+    monkeypatch.setattr("semantic_parrot.kernels.c_library.shutil.which", lambda name: None)
+    with pytest.raises(ModelLoadError, match="the kernels in C can't be had: there is no C compiler"):
+        backend.choose("c", CPU)
+    with caplog.at_level(logging.WARNING):
+        assert backend.choose("auto", CPU) == "torch"
+    assert "there is no C compiler" in caplog.text
+
+
+def test_kernels_in_c_are_for_a_cpu():
+    with pytest.raises(ModelLoadError, match="for a CPU, not for cuda"):
+        backend.choose("c", GPU)
 
 
 def test_triton_that_was_loaded_for_a_gpu_interprets_nothing(monkeypatch):

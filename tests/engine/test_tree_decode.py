@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from semantic_parrot.kernels import worth
 from semantic_parrot.kernels.torch_tree import TreePlan
 
 LINE = "The harbour master wrote down each ship, its cargo and the hour at which it left the quay. "
@@ -13,11 +14,15 @@ PROMPTS = [LINE * 4 + document + question for document in DOCUMENTS for question
 OUT = 24
 
 
+@pytest.mark.parametrize("kernels", ["torch", "c"])
 @pytest.mark.parametrize("family", ["llama", "mistral", "phi3_longrope"])
-def test_siblings_decode_as_they_would_alone(tiny, bench, ask, family):
-    alone = bench(tiny(family), prefix_cache=False, max_batch=1)
+def test_siblings_decode_as_they_would_alone(tiny, bench, ask, family, kernels, monkeypatch, request):
+    if kernels == "c":
+        request.getfixturevalue("in_c")
+        monkeypatch.setattr(worth, "read", lambda *_, **__: worth.Worth(((2, 32),)))
+    alone = bench(tiny(family), prefix_cache=False, max_batch=1, kernels=kernels)
     alone.run(*(ask(p, OUT) for p in PROMPTS))
-    together = bench(tiny(family))
+    together = bench(tiny(family), kernels=kernels)
     plans = []
     plan = together.recorded.runner._plan
 

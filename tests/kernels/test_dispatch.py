@@ -24,6 +24,7 @@ def test_torch():
     eight = paged_attention("torch", CPU, deterministic=False, group=8)
     assert isinstance(eight, partial)
     assert eight.keywords == {"worth": worth.read("torch", "cpu", group=8)} != tree.keywords
+    assert paged_attention("c", CPU, deterministic=True) is deterministic_attention.plan
     assert paged_attention("torch", CPU, deterministic=True) is deterministic_attention.plan
     assert paged_attention("torch", GPU, deterministic=False) is torch_attention.plan
     assert paged_attention("torch", GPU, deterministic=True) is deterministic_attention.plan

@@ -1,0 +1,200 @@
+/* Attention of rows that decode, each over its own sequence in the paged cache, read where it lies.
+
+    out = softmax(scale q K^T) V,   weight = log sum exp of the scores
+
+A piece of work is one row with the query heads that share a KV head: keys and values are read once for them. */
+
+#include "common.h"
+
+#define LANES 8
+#define AHEAD 2 /* blocks that are fetched before they are read */
+#define WIDE 4
+#define TOGETHER 4 /* query heads that go together: their sums stay in registers */
+
+typedef float Lanes __attribute__((vector_size(32)));
+typedef float Unaligned __attribute__((vector_size(32), aligned(4), may_alias));
+
+/* `from` NULL: nothing. */
+INLINE void fetch(const float *from, int64_t count) {
+    for (int64_t i = 0; from != NULL && i < count; i += 16)
+        __builtin_prefetch(from + i, 0, 1);
+}
+
+INLINE Lanes lanes(const float *from) { return *(const Unaligned *)from; }
+
+/* Lane i: the sum of the lanes of part[i]. */
+INLINE Lanes sums(const Lanes *part) {
+    Lanes four[4], two[2];
+    for (int i = 0; i < 4; i++)
+        four[i] = __builtin_shufflevector(part[i], part[i + 4], 0, 1, 2, 3, 8, 9, 10, 11) +
+                  __builtin_shufflevector(part[i], part[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    for (int i = 0; i < 2; i++)
+        two[i] = __builtin_shufflevector(four[i], four[i + 2], 0, 1, 8, 9, 4, 5, 12, 13) +
+                 __builtin_shufflevector(four[i], four[i + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+    return __builtin_shufflevector(two[0], two[1], 0, 8, 2, 10, 4, 12, 6, 14) +
+           __builtin_shufflevector(two[0], two[1], 1, 9, 3, 11, 5, 13, 7, 15);
+}
+
+/* STATEMENT with the constant LEFT for `count` queries, fewer than TOGETHER. */
+#define REST(COUNT, STATEMENT)                                                                                         \
+    switch (COUNT) {                                                                                                   \
+    case 1: { enum { LEFT = 1 }; STATEMENT; break; }                                                                   \
+    case 2: { enum { LEFT = 2 }; STATEMENT; break; }                                                                   \
+    case 3: { enum { LEFT = 3 }; STATEMENT; break; }                                                                   \
+    }
+
+/* One call's tensors; `attend_rows` says what they are. */
+typedef struct {
+    const void *query, *key, *value;
+    int64_t q_row, q_head, k_row, k_head, v_row, v_head;
+    float *keys, *values;
+    const float *sinks;
+    void *out;
+    float *weight, *scratch;
+    const int32_t *blocks, *contexts;
+    int64_t rows, heads, kv_heads, dim, size, width, window, longest;
+    float scale, softcap;
+    int bf16;
+} Rows;
+
+/* score[g][t] = scale q[g] . k[t], for all tokens of a block. `next`: the block after it, which is fetched meanwhile. */
+INLINE void score_block(const float *q, const float *k, const float *next, float *score, int group, int64_t dim,
+                        int64_t size, int64_t stride, float scale) {
+    for (int64_t t = 0; t < size; t += LANES) {
+        Lanes part[TOGETHER][LANES];
+        for (int i = 0; i < LANES; i++) {
+            Lanes sum[TOGETHER] = {0};
+            fetch(next == NULL ? NULL : next + (t + i) * dim, dim);
+            for (int64_t d = 0; d < dim; d += LANES) {
+                const Lanes key = lanes(k + (t + i) * dim + d);
+                for (int g = 0; g < group; g++)
+                    sum[g] += lanes(q + g * dim + d) * key;
+            }
+            for (int g = 0; g < group; g++)
+                part[g][i] = sum[g];
+        }
+        for (int g = 0; g < group; g++)
+            *(Unaligned *)(score + g * stride + t) = sums(part[g]) * scale;
+    }
+}
+
+/* out[g] += sum_t p[g][t] v[t], for tokens `first` to `last` of a block. */
+INLINE void add_block(const float *v, const float *next, const float *p, float *out, int64_t first, int64_t last,
+                      int group, int64_t dim, int64_t stride) {
+    for (int64_t d = 0; d < dim; d += WIDE * LANES) {
+        const int wide = dim - d < WIDE * LANES ? (int)(dim - d) / LANES : WIDE;
+        Lanes sum[TOGETHER][WIDE];
+        for (int g = 0; g < group; g++)
+            for (int w = 0; w < wide; w++)
+                sum[g][w] = lanes(out + g * dim + d + w * LANES);
+        for (int64_t t = first; t < last; t++) {
+            fetch(next == NULL ? NULL : next + t * dim + d, WIDE * LANES);
+            for (int w = 0; w < wide; w++) {
+                const Lanes value = lanes(v + t * dim + d + w * LANES);
+                for (int g = 0; g < group; g++)
+                    sum[g][w] += p[g * stride + t] * value;
+            }
+        }
+        for (int g = 0; g < group; g++)
+            for (int w = 0; w < wide; w++)
+                *(Unaligned *)(out + g * dim + d + w * LANES) = sum[g][w];
+    }
+}
+
+/* Where the keys or values of a row's block `b` begin; past the last one, the last one's. */
+INLINE float *place(const Rows *t, float *cache, int64_t row, int64_t head, int64_t b, int64_t dim) {
+    const int64_t last = (t->contexts[row] - 1) / t->size;
+    const int64_t block = t->blocks[row * t->width + (b < last ? b : last)];
+    return cache + (block * t->kv_heads + head) * t->size * dim;
+}
+
+/* The `count` query heads of a KV head; `room` for their scores, for themselves, and for what they read. */
+INLINE void attend(const Rows *t, int64_t row, int64_t head, int64_t count, int64_t dim, float *room) {
+    const int64_t size = t->size, stride = t->longest, context = t->contexts[row];
+    const int64_t begin = t->window > 0 && context > t->window ? context - t->window : 0;
+    const int64_t first_block = begin / size, last_block = (context - 1) / size, which = row * t->heads + head * count;
+    float *score = room, *q = room + count * stride, *out = q + count * dim;
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t d = 0; d < dim; d++) {
+            q[i * dim + d] = load(t->query, row * t->q_row + (head * count + i) * t->q_head + d, t->bf16);
+            out[i * dim + d] = 0.0f;
+        }
+    for (int64_t b = first_block; b <= last_block; b++) {
+        const float *k = place(t, t->keys, row, head, b, dim), *next = place(t, t->keys, row, head, b + AHEAD, dim);
+        float *s = score + b * size;
+        int64_t i = 0;
+        for (; i + TOGETHER <= count; i += TOGETHER)
+            score_block(q + i * dim, k, i ? NULL : next, s + i * stride, TOGETHER, dim, size, stride, t->scale);
+        REST(count - i, score_block(q + i * dim, k, i ? NULL : next, s + i * stride, LEFT, dim, size, stride, t->scale))
+    }
+    for (int64_t i = 0; i < count; i++) {
+        float *s = score + i * stride, highest = -INFINITY, total = 0.0f;
+        if (t->softcap > 0.0f)
+            for (int64_t n = begin; n < context; n++)
+                s[n] = t->softcap * tanhf(s[n] / t->softcap);
+#pragma omp simd reduction(max : highest)
+        for (int64_t n = begin; n < context; n++)
+            highest = s[n] > highest ? s[n] : highest;
+#pragma omp simd reduction(+ : total)
+        for (int64_t n = begin; n < context; n++) {
+            s[n] = exponential(s[n] - highest);
+            total += s[n];
+        }
+        t->weight[which + i] = highest + logf(total);
+        if (t->sinks != NULL) /* one more score, whose value is zero */
+            total += expf(t->sinks[head * count + i] - highest);
+        for (int64_t n = begin; n < context; n++)
+            s[n] /= total;
+    }
+    for (int64_t b = first_block; b <= last_block; b++) {
+        const int64_t first = b * size < begin ? begin - b * size : 0;
+        const int64_t last = (b + 1) * size > context ? context - b * size : size;
+        const float *v = place(t, t->values, row, head, b, dim), *next = place(t, t->values, row, head, b + AHEAD, dim);
+        const float *p = score + b * size;
+        int64_t i = 0;
+        for (; i + TOGETHER <= count; i += TOGETHER)
+            add_block(v, i ? NULL : next, p + i * stride, out + i * dim, first, last, TOGETHER, dim, stride);
+        REST(count - i, add_block(v, i ? NULL : next, p + i * stride, out + i * dim, first, last, LEFT, dim, stride))
+    }
+    for (int64_t d = 0; d < count * dim; d++)
+        store(t->out, which * dim + d, out[d], t->bf16);
+}
+
+static void attend_piece(const void *task, int64_t piece) {
+    const Rows *t = task;
+    /* Heads in the outer loop: rows that share a prefix read it from the processor's cache. */
+    const int64_t head = piece / t->rows, row = piece % t->rows, group = t->heads / t->kv_heads;
+    if (t->key != NULL) {
+        const int64_t at = t->contexts[row] - 1, to = at % t->size * t->dim;
+        float *key = place(t, t->keys, row, head, at / t->size, t->dim) + to;
+        float *value = place(t, t->values, row, head, at / t->size, t->dim) + to;
+        for (int64_t d = 0; d < t->dim; d++) {
+            key[d] = load(t->key, row * t->k_row + head * t->k_head + d, t->bf16);
+            value[d] = load(t->value, row * t->v_row + head * t->v_head + d, t->bf16);
+        }
+    }
+    float *room = t->scratch + piece * group * (t->longest + 2 * t->dim);
+    if (t->dim == 64) /* common widths get loops of known length */
+        attend(t, row, head, group, 64, room);
+    else if (t->dim == 128)
+        attend(t, row, head, group, 128, room);
+    else
+        attend(t, row, head, group, t->dim, room);
+}
+
+/* `query` [rows, heads, dim], `key` and `value` [rows, kv_heads, dim] with strides of their own for rows and heads;
+`out` [rows, heads, dim]; these in bf16 or fp32. The keys and values are stored first, as each row's last token (`key`
+NULL: they are there already). In fp32: caches [blocks, kv_heads, size, dim], `weight` [rows, heads], `scratch` [rows,
+heads, longest + 2 dim], `sinks` [heads] or NULL. `blocks` [rows, width], `contexts` [rows]; `window` and `softcap` 0:
+none. `dim` and `size` are multiples of 8, and so is `longest`, which no context exceeds. */
+void attend_rows(const void *query, const void *key, const void *value, int64_t q_row, int64_t q_head, int64_t k_row,
+                 int64_t k_head, int64_t v_row, int64_t v_head, float *keys, float *values, const float *sinks,
+                 void *out, float *weight, float *scratch, const int32_t *blocks, const int32_t *contexts,
+                 int64_t rows, int64_t heads, int64_t kv_heads, int64_t dim, int64_t size, int64_t width,
+                 int64_t window, int64_t longest, float scale, float softcap, int bf16, Fork fork,
+                 int threads) {
+    Rows t = {query, key, value, q_row, q_head, k_row, k_head, v_row, v_head, keys, values, sinks, out, weight,
+              scratch, blocks, contexts, rows, heads, kv_heads, dim, size, width, window, longest, scale, softcap,
+              bf16};
+    spread(attend_piece, &t, rows * kv_heads, fork, threads);
+}

@@ -1,0 +1,197 @@
+"""The kernels in C (`kernels/c/`): compiled once for this processor, by the compiler that the machine has.
+
+They take what torch is slow at on a CPU, where an operation costs some microseconds whatever it computes: a decoder
+layer's small operations in one pass each, and the attention of decode rows without a copy of keys and values. Products
+stay torch's. Compiling takes a second; the result stands in the user's cache directory, by a name that says from what,
+with what and for what it was made.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+SOURCES: Final = Path(__file__).parent / "c"
+COMPILERS: Final = ("cc", "gcc", "clang")
+#: What is no number has to stay none, so nothing that assumes finite numbers; `simd`: sums that say so, in any order.
+FLAGS: Final = ("-O3", "-march=native", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
+_BF16 = {torch.float32: 0, torch.bfloat16: 1}
+_LANES = 8  # as in attention.c
+
+
+class NotCompiled(Exception):
+    """There are no kernels in C here; the message says why."""
+
+
+class CKernels:
+    """The compiled operations, on tensors in fp32 or bf16. Sums are in fp32, and what is rounded is rounded as Llama's
+    modules in torch do it. Threads are torch's own."""
+
+    def __init__(self, library: Path) -> None:
+        code = ctypes.CDLL(str(library))
+        self._norm = _function(code.rms_norm, "pppppiiiifnpn")
+        self._rope = _function(code.rope, "ppppiiiiiiinpn")
+        self._silu_mul = _function(code.silu_mul, "pppinpn")
+        self._attend = _function(code.attend_rows, "pppiiiiiipppppppp" + "i" * 8 + "ffnpn")
+        self._fork = _fork()
+
+    def rms_norm(self, x: Tensor, weight: Tensor, eps: float, residual: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """s = x + residual; out = weight * s / sqrt(mean(s^2) + eps). `x` [rows, dim], or [rows, heads, dim] with rows
+        apart by any stride and heads one after the other; `weight` [dim]; `residual` as `x`, contiguous. Returns out,
+        contiguous, and s (`x` itself without a residual)."""
+        rows, dim = x.shape[0], x.shape[-1]
+        out = torch.empty(x.shape, dtype=x.dtype)
+        total = x if residual is None else torch.empty_like(out)
+        assert x.stride(-1) == 1
+        assert x.dim() == 2 or x.stride(1) == dim
+        assert residual is None or residual.is_contiguous()
+        self._norm(
+            x.data_ptr(), 0 if residual is None else residual.data_ptr(), weight.data_ptr(), total.data_ptr(),
+            out.data_ptr(), rows, 1 if x.dim() == 2 else x.shape[1], x.stride(0), dim, eps, _BF16[x.dtype], self._fork,
+            torch.get_num_threads(),
+        )  # fmt: skip
+        return out, total
+
+    def rope(self, query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> None:
+        """x cos + (-x2, x1) sin in place, x1 and x2 the halves of a head's first dimensions, as many as `cos` has.
+        `query` [rows, heads, dim], `key` [rows, kv_heads, dim], rows apart by any stride, heads one after the other;
+        `cos` and `sin` [rows, rotated], contiguous, of the same dtype."""
+        rows, heads, dim = query.shape
+        assert query.stride(2) == key.stride(2) == 1
+        assert query.stride(1) == key.stride(1) == dim
+        assert all(x.is_contiguous() and x.dtype == query.dtype for x in (cos, sin))
+        self._rope(
+            query.data_ptr(), key.data_ptr(), cos.data_ptr(), sin.data_ptr(), rows, heads, query.stride(0),
+            key.shape[1], key.stride(0), dim, cos.shape[1] // 2, _BF16[query.dtype], self._fork,
+            torch.get_num_threads(),
+        )  # fmt: skip
+
+    def silu_mul(self, gate: Tensor, up: Tensor) -> Tensor:
+        """silu(gate) * up, both contiguous."""
+        assert all(x.is_contiguous() for x in (gate, up))
+        out = torch.empty_like(gate)
+        self._silu_mul(
+            gate.data_ptr(), up.data_ptr(), out.data_ptr(), gate.numel(), _BF16[gate.dtype], self._fork,
+            torch.get_num_threads(),
+        )  # fmt: skip
+        return out
+
+    @staticmethod
+    def refuses(dtype: torch.dtype) -> str | None:
+        """Why a model of that type is not for these kernels, or None."""
+        return None if dtype in _BF16 else f"{dtype}"
+
+    @staticmethod
+    def attends(query: Tensor, key_cache: Tensor) -> bool:
+        """Whether `attend` takes a layer's tensors."""
+        dim, size = key_cache.shape[3], key_cache.shape[2]
+        return (
+            query.dtype in _BF16
+            and key_cache.dtype == torch.float32
+            and dim % _LANES == size % _LANES == 0
+            and query.stride(2) == 1
+        )
+
+    def attend(
+        self,
+        query: Tensor,
+        new: tuple[Tensor, Tensor] | None,
+        caches: tuple[Tensor, Tensor],
+        blocks: Tensor,
+        contexts: Tensor,
+        longest: int,
+        *,
+        scale: float,
+        window: int | None = None,
+        softcap: float | None = None,
+        sinks: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Each row's attention to its own sequence, for tensors that it `attends` to.
+
+        `query` [rows, heads, dim]; `new`: keys and values [rows, kv_heads, dim], which are stored first, as each row's
+        last token; `caches` of both [blocks, kv_heads, size, dim]; `blocks` [rows, width] and `contexts` [rows], int32:
+        each row's blocks and tokens, `longest` of them at most. The rest is as in `paging.Scores`. Returns what the
+        rows read, [rows, heads, dim] in the query's dtype, and the log-sum-exp of their scores (without the sinks),
+        [rows, heads], fp32."""
+        rows, heads, dim = query.shape
+        _, kv_heads, size, _ = caches[0].shape
+        longest = -(-longest // size) * size
+        out = torch.empty(rows, heads, dim, dtype=query.dtype)
+        weight, scratch = torch.empty(rows, heads), torch.empty(rows * heads * (longest + 2 * dim))
+        key, value = (None, None) if new is None else new
+        strides = [x.stride(i) if x is not None else 0 for x in (query, key, value) for i in (0, 1)]
+        sinks = None if sinks is None else sinks.float().contiguous()
+        pointers = [0 if x is None else x.data_ptr() for x in (query, key, value, *caches, sinks)]
+        self._attend(
+            *pointers[:3], *strides, *pointers[3:], out.data_ptr(), weight.data_ptr(), scratch.data_ptr(),
+            blocks.data_ptr(), contexts.data_ptr(), rows, heads, kv_heads, dim, size, blocks.shape[1], window or 0,
+            longest, scale, softcap or 0.0, _BF16[query.dtype], self._fork, torch.get_num_threads(),
+        )  # fmt: skip
+        return out, weight
+
+
+def compiled(cache: Path | None = None, *, compilers: Sequence[str] = COMPILERS) -> CKernels:
+    """The kernels, compiled if `cache` (the user's cache directory) does not have them yet. Raises NotCompiled."""
+    if (compiler := next(filter(None, map(shutil.which, compilers)), None)) is None:
+        raise NotCompiled(f"there is no C compiler ({', '.join(compilers)})")
+    sources = sorted(SOURCES.glob("*.[ch]"))
+    made_of = hashlib.sha256()
+    for part in (compiler, *FLAGS, _processor(), *(source.read_text() for source in sources)):
+        made_of.update(part.encode() + b"\0")
+    try:
+        folder = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "parrot" / "kernels"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        library = folder / f"{made_of.hexdigest()[:24]}.so"
+        if not (library.exists() and library.stat().st_uid == os.getuid()):
+            _compile(compiler, [str(source) for source in sources if source.suffix == ".c"], library)
+        return CKernels(library)
+    except (OSError, RuntimeError) as error:
+        raise NotCompiled(str(error)) from error
+
+
+def _compile(compiler: str, sources: Sequence[str], library: Path) -> None:
+    """Raises NotCompiled."""
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        made = Path(folder) / library.name  # whole before it has its name: others may be looking for it
+        command = [compiler, *FLAGS, *sources, "-o", str(made), "-lm"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        if done.returncode:
+            raise NotCompiled(f"{compiler} fails: {' '.join(done.stderr.split())[:300]}")
+        made.replace(library)
+
+
+def _processor() -> str:
+    """What -march=native goes by."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.platform() + platform.processor()
+    return platform.machine() + "".join(
+        sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))})
+    )
+
+
+def _fork() -> int | None:
+    """GOMP_parallel of the OpenMP that torch runs on; None: these kernels run on one thread."""
+    try:
+        found = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")).GOMP_parallel
+    except (OSError, AttributeError):
+        return None
+    return ctypes.cast(found, ctypes.c_void_p).value
+
+
+def _function(found: Any, signature: str) -> Any:
+    kinds = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "f": ctypes.c_float, "n": ctypes.c_int}
+    found.argtypes, found.restype = [kinds[kind] for kind in signature], None
+    return found
