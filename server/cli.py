@@ -51,6 +51,9 @@ def serve(
         list[str] | None,
         typer.Option(help="An engine elsewhere, as vllm=http://127.0.0.1:8000/v1; may be repeated."),
     ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="1: there is one server process; engines are processes of their own.")
+    ] = 1,
     deterministic: Annotated[
         bool | None, typer.Option("--deterministic/--no-deterministic", help="Logits independent of the batch; no.")
     ] = None,
@@ -87,6 +90,10 @@ def serve(
     from semantic_parrot.server.options import as_toml, merge
     from semantic_parrot.server.serve import serve as run
 
+    if workers > 1:
+        why = "one process owns all runs, sessions and queues"
+        typer.echo(f"parrot: --workers {workers}: {why}; for more cores: --engines {workers}", err=True)
+        raise typer.Exit(2)
     flags = {
         "model": model,
         "host": host,
