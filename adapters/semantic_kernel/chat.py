@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from openai import AsyncOpenAI
+from openai.types.chat import ChatCompletion
 from pydantic import PrivateAttr
 from semantic_kernel import Kernel
 from semantic_kernel.connectors.ai.open_ai import OpenAIChatCompletion
@@ -19,15 +19,14 @@ from semantic_kernel.utils.telemetry.model_diagnostics.decorators import (
 )
 
 from semantic_parrot.adapters.endpoint import Endpoint
-from semantic_parrot.adapters.marks import Ref
+from semantic_parrot.adapters.marks import Marks
 from semantic_parrot.adapters.plan import Plan
 from semantic_parrot.adapters.semantic_kernel.connection import connect, model_of, refuse_both
 from semantic_parrot.adapters.semantic_kernel.fast import Fast
 from semantic_parrot.adapters.semantic_kernel.filters import attach
-from semantic_parrot.adapters.semantic_kernel.lower import LowerableService
+from semantic_parrot.adapters.semantic_kernel.messages import messages_of
+from semantic_parrot.adapters.semantic_kernel.services import LowerableService, overridden, planned_request
 from semantic_parrot.adapters.semantic_kernel.settings import ParrotChatPromptExecutionSettings
-from semantic_parrot.adapters.semantic_kernel.templates import Cut
-from semantic_parrot.core.wire import IGNORED
 
 PROVIDER = "parrot"
 
@@ -47,7 +46,7 @@ _whole: Any = OpenAIChatCompletionBase._inner_get_chat_message_contents
 _streamed: Any = OpenAIChatCompletionBase._inner_get_streaming_chat_message_contents
 
 
-class ParrotChatCompletion(Fast, LowerableService):
+class ParrotChatCompletion(Fast, OpenAIChatCompletion, LowerableService):
     """`OpenAIChatCompletion` for a Parrot server.
 
     `base_url`: the server, else PARROT_BASE_URL, else http://127.0.0.1:8765/v1; "embedded" starts a server for the
@@ -57,6 +56,7 @@ class ParrotChatCompletion(Fast, LowerableService):
     """
 
     MODEL_PROVIDER_NAME: ClassVar[str] = PROVIDER
+    RESPONSE: ClassVar[Any] = ChatCompletion
 
     _endpoint: Endpoint | None = PrivateAttr(default=None)
 
@@ -104,29 +104,25 @@ class ParrotChatCompletion(Fast, LowerableService):
         return self._endpoint
 
     def parrot_obstacle(self, settings: Any) -> str | None:
-        for name in REQUEST_BUILDING:
-            if getattr(type(self), name) is not getattr(ParrotChatCompletion, name):
-                return f"{type(self).__name__} overrides {name}"
         if self._endpoint is None:
             return "it was given an OpenAI client of its own"
-        return None if settings.function_choice_behavior is None else "its model may call functions"
+        if settings.function_choice_behavior is not None:
+            return "its model may call functions"
+        return overridden(self, ParrotChatCompletion, REQUEST_BUILDING)
 
-    def parrot_request(self, settings: Any, messages: list[dict[str, Any]], plan: Plan) -> dict[str, Any]:
-        body = self.request_body(settings)
-        body["model"] = settings.ai_model_id or self.ai_model_id
-        body.pop("messages", None)
-        try:
-            request: dict[str, Any] = json.loads(json.dumps({k: v for k, v in body.items() if k not in IGNORED}))
-        except (TypeError, ValueError):
-            raise Cut("a setting is no JSON") from None
+    def parrot_content(self, prompt: str, marks: Marks) -> dict[str, Any]:
+        return {"messages": messages_of(self, prompt, marks)}
 
-        def name(ref: Ref) -> str:
-            if plan.server_of(ref.variable) != self._endpoint:
-                raise Cut("its prompt needs an answer of another server")
-            return plan.name(ref)
+    def parrot_request(self, settings: Any, content: dict[str, Any], plan: Plan) -> dict[str, Any]:
+        body = {**self.request_body(settings), "model": settings.ai_model_id or self.ai_model_id}
+        return planned_request(body, content, self.parrot_endpoint, plan)
 
-        request["messages"] = plan.marks.templates(messages, name)
-        return request
+    def request_body(self, settings: Any) -> dict[str, Any]:
+        body: dict[str, Any] = settings.prepare_settings_dict()
+        self._handle_structured_output(settings, body)
+        if settings.tools is None:
+            body.pop("parallel_tool_calls", None)
+        return body | (body.pop("extra_body", None) or {})
 
     @classmethod
     def from_dict(cls, settings: dict[str, Any]) -> ParrotChatCompletion:

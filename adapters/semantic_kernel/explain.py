@@ -12,8 +12,9 @@ from semantic_kernel.functions.kernel_function_from_prompt import KernelFunction
 
 from semantic_parrot.adapters.explanation import Explanation, Piece, Shared, Source, producers, shared_prefixes
 from semantic_parrot.adapters.plan import Plan, PlannedCall
+from semantic_parrot.adapters.semantic_kernel.asks import function_of
 from semantic_parrot.adapters.semantic_kernel.frames import Planned
-from semantic_parrot.adapters.semantic_kernel.lower import DEPTH, Lowering, function_of
+from semantic_parrot.adapters.semantic_kernel.lower import DEPTH, Lowering
 from semantic_parrot.adapters.semantic_kernel.planner import PLANNER, obstacle
 from semantic_parrot.adapters.semantic_kernel.templates import Cut, layout_of
 from semantic_parrot.adapters.semantic_kernel.trace import Recording, Step

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
-from openai.types.chat import ChatCompletion
-from semantic_kernel.connectors.ai.open_ai import OpenAIChatCompletion
+from semantic_kernel.connectors.ai.open_ai.services.open_ai_handler import OpenAIHandler
 
 from semantic_parrot.adapters.answers import Finished
 from semantic_parrot.adapters.endpoint import Endpoint
@@ -17,8 +16,11 @@ from semantic_parrot.core.wire import content_key
 _BESIDE = ("extra_headers", "extra_query", "timeout")
 
 
-class Fast(OpenAIChatCompletion):
-    """`_send_completion_request` of the stock service, where the scope's plans hold the answer."""
+class Fast(OpenAIHandler):
+    """`_send_completion_request` of the stock services, where the scope's plans hold the answer. `RESPONSE`: the OpenAI
+    client's class of it."""
+
+    RESPONSE: ClassVar[Any]
 
     async def _send_completion_request(self, settings: Any) -> Any:
         tried = None if settings.stream else self._try(settings)
@@ -27,7 +29,7 @@ class Fast(OpenAIChatCompletion):
             tried.late = not await tried.answer.wait_async(None, seconds)
             if isinstance(tried.answer.outcome, Finished):
                 # As the OpenAI client makes it of a response.
-                response = ChatCompletion.construct(**tried.answer.outcome.response)
+                response: Any = self.RESPONSE.construct(**tried.answer.outcome.response)
                 self.store_usage(response)
                 return response
         token = TRIED.set(tried)
@@ -42,11 +44,7 @@ class Fast(OpenAIChatCompletion):
 
     def request_body(self, settings: Any) -> dict[str, Any]:
         """What the stock service gives the OpenAI client, as that sends it."""
-        body: dict[str, Any] = settings.prepare_settings_dict()
-        self._handle_structured_output(settings, body)
-        if settings.tools is None:
-            body.pop("parallel_tool_calls", None)
-        return body | (body.pop("extra_body", None) or {})
+        raise NotImplementedError
 
     def _try(self, settings: Any) -> Tried | None:
         """What came of looking for a planned answer; None if that is left to the transport."""

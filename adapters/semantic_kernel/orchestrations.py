@@ -19,8 +19,8 @@ from semantic_parrot.adapters.marks import Ref
 from semantic_parrot.adapters.plan import Plan
 from semantic_parrot.adapters.planning import switched_off
 from semantic_parrot.adapters.scope import SCOPE, SITE
-from semantic_parrot.adapters.semantic_kernel.lower import LowerableService
 from semantic_parrot.adapters.semantic_kernel.planner import PLANNER
+from semantic_parrot.adapters.semantic_kernel.services import LowerableService
 from semantic_parrot.adapters.semantic_kernel.templates import Cut, layout_of
 
 
@@ -103,7 +103,7 @@ async def _call(agent: Any, heard: list[ChatMessageContent], plan: Plan) -> Ref:
     history = ChatHistory(messages=list(heard))
     prepared = await agent._prepare_agent_chat_history(history=history, kernel=agent.kernel, arguments=arguments)
     messages = service._prepare_chat_history_for_request(prepared)  # type: ignore[attr-defined]
-    request = service.parrot_request(settings, messages, plan)
+    request = service.parrot_request(settings, {"messages": messages}, plan)
     return Ref(plan.add(request, service.parrot_endpoint, site))
 
 

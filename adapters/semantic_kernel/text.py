@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from openai import AsyncOpenAI
+from openai.types import Completion
+from pydantic import PrivateAttr
+from semantic_kernel import Kernel
 from semantic_kernel.connectors.ai.open_ai import OpenAITextCompletion
 from semantic_kernel.connectors.ai.open_ai.services.open_ai_model_types import OpenAIModelTypes
 from semantic_kernel.connectors.ai.open_ai.services.open_ai_text_completion_base import OpenAITextCompletionBase
@@ -15,7 +19,13 @@ from semantic_kernel.utils.telemetry.model_diagnostics.decorators import (
     trace_text_completion,
 )
 
+from semantic_parrot.adapters.endpoint import Endpoint
+from semantic_parrot.adapters.marks import Marks, Ref
+from semantic_parrot.adapters.plan import Plan
 from semantic_parrot.adapters.semantic_kernel.connection import connect, model_of, refuse_both
+from semantic_parrot.adapters.semantic_kernel.fast import Fast
+from semantic_parrot.adapters.semantic_kernel.filters import attach
+from semantic_parrot.adapters.semantic_kernel.services import LowerableService, overridden, planned_request
 from semantic_parrot.adapters.semantic_kernel.settings import ParrotTextPromptExecutionSettings
 
 PROVIDER = "parrot"
@@ -24,11 +34,24 @@ _whole: Any = OpenAITextCompletionBase._inner_get_text_contents
 _streamed: Any = OpenAITextCompletionBase._inner_get_streaming_text_contents
 
 
-class ParrotTextCompletion(OpenAITextCompletion):
-    """`OpenAITextCompletion` for a Parrot server; its arguments are ParrotChatCompletion's. Its calls are not planned:
-    each goes out by itself."""
+#: A subclass that overrides one of these may send another request than the one we would plan.
+REQUEST_BUILDING = (
+    "get_text_contents",
+    "get_prompt_execution_settings_class",
+    "_inner_get_text_contents",
+    "_send_request",
+    "_send_completion_request",
+    "parrot_request",
+)
+
+
+class ParrotTextCompletion(Fast, OpenAITextCompletion, LowerableService):
+    """`OpenAITextCompletion` for a Parrot server; its arguments are ParrotChatCompletion's."""
 
     MODEL_PROVIDER_NAME: ClassVar[str] = PROVIDER
+    RESPONSE: ClassVar[Any] = Completion
+
+    _endpoint: Endpoint | None = PrivateAttr(default=None)
 
     def __init__(
         self,
@@ -41,12 +64,13 @@ class ParrotTextCompletion(OpenAITextCompletion):
         *,
         base_url: str | None = None,
         embedded_flags: Sequence[str] = (),
+        attach_to: Kernel | None = None,
     ) -> None:
         model = model_of(ai_model_id)
         refuse_both(async_client, base_url=base_url, api_key=api_key, org_id=org_id, default_headers=default_headers)
-        client = async_client
+        endpoint, client = None, async_client
         if client is None:
-            _, client = connect(model, base_url, api_key, org_id, default_headers, embedded_flags)
+            endpoint, client = connect(model, base_url, api_key, org_id, default_headers, embedded_flags)
         # Past OpenAITextCompletion's own, which reads OPENAI_* variables and .env files.
         super(OpenAITextCompletion, self).__init__(
             ai_model_id=model,
@@ -56,6 +80,36 @@ class ParrotTextCompletion(OpenAITextCompletion):
             ai_model_type=OpenAIModelTypes.TEXT,
             client=client,
         )
+        self._endpoint = endpoint
+        if attach_to is not None:
+            attach(attach_to)
+
+    def fast_endpoint(self) -> Endpoint | None:
+        return self._endpoint
+
+    # What the lowering asks of a service.
+
+    @property
+    def parrot_endpoint(self) -> Endpoint:
+        assert self._endpoint is not None, "nothing is planned without"
+        return self._endpoint
+
+    def parrot_obstacle(self, settings: Any) -> str | None:
+        if self._endpoint is None:
+            return "it was given an OpenAI client of its own"
+        return overridden(self, ParrotTextCompletion, REQUEST_BUILDING)
+
+    def parrot_content(self, prompt: str, marks: Marks) -> dict[str, Any]:
+        parts = [p.then("unescape") if isinstance(p, Ref) else html.unescape(str(p)) for p in marks.read(prompt)]
+        return {"prompt": marks.write(parts)}
+
+    def parrot_request(self, settings: Any, content: dict[str, Any], plan: Plan) -> dict[str, Any]:
+        body = {**self.request_body(settings), "model": settings.ai_model_id or self.ai_model_id}
+        return planned_request(body, content, self.parrot_endpoint, plan)
+
+    def request_body(self, settings: Any) -> dict[str, Any]:
+        body: dict[str, Any] = settings.prepare_settings_dict()
+        return body | (body.pop("extra_body", None) or {})
 
     @classmethod
     def from_dict(cls, settings: dict[str, Any]) -> ParrotTextCompletion:

@@ -18,7 +18,7 @@ from semantic_kernel.connectors.ai.open_ai import OpenAIChatPromptExecutionSetti
 from semantic_kernel.functions import KernelArguments, kernel_function
 from semantic_kernel.services.ai_service_selector import AIServiceSelector
 from sk_engine import SkEngine
-from sk_pairs import outcome, parrot, raised, seen, stock
+from sk_pairs import outcome, parrot, parrot_text, raised, seen, stock, stock_text
 
 from semantic_parrot.adapters.planning import disabled
 from semantic_parrot.adapters.semantic_kernel import ParrotChatPromptExecutionSettings, explain
@@ -193,6 +193,24 @@ async def test_the_results_of_eager_in_the_promised_round_trips(case, server, en
     assert lowered.native == eager.native
     assert (eager.trips, lowered.trips) == (eager_trips, lowered_trips)
     assert lowered.executed == eager.executed, "a call was executed twice, or for nothing"
+
+
+#: Of a text completion the whole prompt is one text, whatever tags are in it.
+TEXT = {name: case for name, case in TRIPS.items() if "tools" not in name} | {
+    "a value in an attribute": (invoke("attribute"), 2, 1),
+    "markup": (invoke("markup"), 3, 1),
+}
+
+
+@pytest.mark.parametrize("case", TEXT)
+async def test_text_completions_are_planned_too(case, server, engine):
+    work, eager_trips, lowered_trips = TEXT[case]
+    eager = await observe(server, engine, stock_text(server.url), work, ours=False)
+    lowered = await observe(server, engine, parrot_text(server.url), work, ours=True)
+    assert lowered.result == eager.result
+    assert lowered.native == eager.native
+    assert (eager.trips, lowered.trips) == (eager_trips, lowered_trips)
+    assert lowered.executed == eager.executed
 
 
 FAILING = ("endless", "broken", "unknown", "attribute")
