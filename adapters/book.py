@@ -103,6 +103,10 @@ class Book:
                     return found
         return None
 
+    def damaged(self) -> bool:
+        """Whether some of its answers were lost."""
+        return any(isinstance(answer.outcome, Lost) for answer in self.answers())
+
     def answers(self) -> Sequence[Answer]:
         with self._lock:
             return tuple(self._answers.values())

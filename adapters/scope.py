@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, Protocol
@@ -88,13 +88,13 @@ class Scope:
     def held(self) -> Counter[str]:
         """How many answers to each request, by its key, nobody has claimed yet."""
         with self._lock:
+            return _unclaimed(tuple(self._books))
+
+    def kept(self) -> Counter[str]:
+        """Those of programs of which something was lost: what is planned anew must not contain them again."""
+        with self._lock:
             books = tuple(self._books)
-        answers = (answer for book in books for answer in book.answers())
-        return Counter(
-            answer.key
-            for answer in answers
-            if answer.key is not None and not answer.taken and not isinstance(answer.outcome, Lost)
-        )
+        return _unclaimed(book for book in books if book.damaged())
 
     def count(self, *, claimed: bool) -> None:
         if claimed:
@@ -161,6 +161,15 @@ class Scope:
         call = book.call_at(book.refused.where or "")
         if call is not None:
             self._ledger.refuse(call.site, book.refused.message)
+
+
+def _unclaimed(books: Iterable[Book]) -> Counter[str]:
+    answers = (answer for book in books for answer in book.answers())
+    return Counter(
+        answer.key
+        for answer in answers
+        if answer.key is not None and not answer.taken and not isinstance(answer.outcome, Lost)
+    )
 
 
 class CallSite(Protocol):

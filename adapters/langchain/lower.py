@@ -7,6 +7,7 @@ after it waits until the app has made it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,7 @@ from semantic_parrot.adapters.langchain.values import (
 from semantic_parrot.adapters.marks import Ref
 from semantic_parrot.adapters.plan import Plan, Site
 from semantic_parrot.core.body import MAX_BOUND
+from semantic_parrot.core.wire import content_key
 
 if TYPE_CHECKING:
     from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
@@ -83,7 +85,8 @@ class LowerableModel(ABC):
 
 class Lowering:
     """One walk over runnables, which adds to `plan`. `name_site` names the place of a call in the app's objects.
-    `streaming`: values pass between the app's runnables in pieces."""
+    `streaming`: values pass between the app's runnables in pieces. `kept`: answers, by their keys, that are there for
+    the calls to come."""
 
     def __init__(
         self,
@@ -92,10 +95,12 @@ class Lowering:
         trace: Trace = NO_TRACE,
         *,
         streaming: bool = False,
+        kept: Counter[str] | None = None,
     ) -> None:
         self.plan = plan
         self.trace = trace
         self.streaming = streaming
+        self._kept = kept
         self._name_site = name_site
         self._place: tuple[object, object] = (None, None)
 
@@ -150,6 +155,9 @@ class Lowering:
                 raise Cut("its input is no prompt")
         site = self._name_site(*self._place)
         request = model.parrot_request(given, kwargs, self.plan, site)
+        if self._kept and self._kept[key := content_key(request)] > 0:
+            self._kept[key] -= 1
+            raise Cut("its answer is there already")
         variable = self.plan.add(request, model.parrot_endpoint, site)
         self.trace.call(variable)
         return model.parrot_answer(Ref(variable))

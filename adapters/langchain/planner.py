@@ -35,7 +35,7 @@ class Planner(BasePlanner):
         self.kept = PlanCache()
 
     def lowering(self, scope: Scope) -> Lowering:
-        return Lowering(Plan(), self.names.name, streaming=scope.streaming)
+        return Lowering(Plan(), self.names.name, streaming=scope.streaming, kept=scope.kept())
 
     def site(self, frame: Frame | None, position: int | None) -> Site:
         """Of the call that step `position` of `frame` makes, named as the lowering names it."""

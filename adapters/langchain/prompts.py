@@ -30,6 +30,7 @@ from semantic_parrot.adapters.langchain.values import (
     Data,
     Fields,
     Known,
+    Listed,
     Prompt,
     Text,
     Value,
@@ -161,6 +162,8 @@ def _mustache(prompt: PromptTemplate, variables: dict[str, Value], marks: Marks)
         if shown.setdefault(name, tag) != tag:
             _needs_no_hole(value)
             raise Cut(f"{name!r} stands both escaped and as it is in one template")
+        if tag == "variable" and isinstance(value, Listed):
+            raise Cut("a mustache template escapes a list")
         found[name] = marks.write([_escaped(p) if tag == "variable" else p for p in formatted(value)])
     return found
 

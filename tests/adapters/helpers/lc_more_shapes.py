@@ -80,6 +80,31 @@ CORRECT = (
         {"xs": [{"x": "1"}, {"x": "2"}]},
         (3, 1),
     ),
+    Shape(  # JSON that LangChain repairs: of the program that is lost, what went well is not executed again
+        "json-repaired",
+        lambda m: (
+            P("[cut a] {x}")
+            | m
+            | JsonOutputParser()
+            | step("N {a}", m)
+            | {"a": (lambda d: "c") | step("A {y}", m) | step("A2 {y}", m), "b": step("B {y}", m)}
+            | step("J {a} {b}", m)
+        ),
+        {"x": "1"},
+        (6, 3),
+    ),
+    Shape(
+        "mustache-list",
+        lambda m: (
+            P("[list] {x}")
+            | m
+            | CommaSeparatedListOutputParser()
+            | ChatPromptTemplate.from_template("B <{{y}}>", template_format="mustache")
+            | m
+        ),
+        {"x": "1"},
+        (2, 2),
+    ),
     Shape("single", lambda m: step("A {x}", m), {"x": "1"}, (1, 1)),
     Shape(
         "wiring",

@@ -82,6 +82,7 @@ FORMATS: dict[str, Callable[[str, list[str]], str]] = {
     "jsons": lambda words, keys: (
         "```json\n" + json.dumps([{key: f"{key} {words} {n}"} for n, key in enumerate(keys)]) + "\n```"
     ),
+    "cut": lambda words, keys: json.dumps({key: f"{key} {words}" for key in keys})[:-1],
     "bad": lambda words, _: f"no {words}",
     "list": lambda words, _: words.replace(" ", ", "),
     "numbers": lambda words, _: "\n".join(f"{n}. {word}" for n, word in enumerate(words.split(), 1)),
