@@ -15,6 +15,7 @@ import sys
 import warnings
 import zlib
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,12 @@ logging.disable(logging.CRITICAL)
 from live import LocalServer  # noqa: E402
 from scripted import text_of  # noqa: E402
 from semantic_kernel import Kernel  # noqa: E402
-from semantic_kernel.functions import kernel_function  # noqa: E402
+from semantic_kernel.functions import FunctionResult, kernel_function  # noqa: E402
 from semantic_kernel.prompt_template import InputVariable, PromptTemplateConfig  # noqa: E402
 from sk_engine import SkEngine, nasty_answer  # noqa: E402
-from sk_pairs import parrot, raised, seen, stock  # noqa: E402
+from sk_pairs import parrot, parrot_text, raised, seen, stock, stock_text  # noqa: E402
 
+from semantic_parrot.adapters.semantic_kernel import deferred  # noqa: E402
 from semantic_parrot.adapters.semantic_kernel.planner import PLANNER  # noqa: E402
 from semantic_parrot.core.errors import InvalidRequest  # noqa: E402
 from semantic_parrot.core.runtime import Runtime  # noqa: E402
@@ -56,11 +58,23 @@ class Function:
 
 
 @dataclass(frozen=True)
+class Earlier:
+    """As an argument: what an earlier step gave."""
+
+    step: int
+
+
+@dataclass(frozen=True)
 class App:
+    """`steps`: (plugin, function, arguments) of each invocation, all in one block of `deferred`; none: the last
+    function is invoked by itself. `text`: the service completes texts."""
+
     functions: tuple[Function, ...]
     arguments: dict[str, Any]
     default: bool
     streams: bool
+    text: bool
+    steps: tuple[tuple[str, str, dict[str, Any]], ...]
 
 
 class Native:
@@ -147,7 +161,26 @@ def make_app(seed: int) -> App:
     arguments = {"a": rng.choice(ARGUMENTS[:8] if rng.random() < 0.8 else ARGUMENTS), "b": rng.choice(ARGUMENTS[:8])}
     if rng.random() < 0.2:
         del arguments["b"]
-    return App(tuple(functions), arguments, seed % 3 == 0, rng.random() < 0.15)
+    streams = rng.random() < 0.15
+    # Of another generator, so that the apps stay those that they were.
+    more = random.Random(f"steps {seed}")
+    text = more.random() < 0.2
+    steps = () if streams or more.random() < 0.6 else _steps(more, functions, arguments)
+    return App(tuple(functions), arguments, seed % 3 == 0, streams, text, steps)
+
+
+def _steps(rng: random.Random, functions: list[Function], arguments: dict[str, Any]) -> Any:
+    found: list[tuple[str, str, dict[str, Any]]] = []
+    for number in range(rng.randint(2, 4)):
+        given = dict(arguments)
+        for name in ("a", "b"):
+            if number and rng.random() < 0.5:
+                given[name] = Earlier(rng.randrange(number))
+        if rng.random() < 0.1:
+            found.append(("nat", "up", {"x": given["a"]}))
+        else:
+            found.append(("w", rng.choice(functions).name, given))
+    return tuple(found)
 
 
 def build(app: App, service: Any, *, ours: bool) -> tuple[Kernel, Native]:
@@ -172,35 +205,62 @@ def build(app: App, service: Any, *, ours: bool) -> tuple[Kernel, Native]:
     return kernel, native
 
 
+async def invoked(app: App, kernel: Any, *, ours: bool) -> list[Any]:
+    """The results of the app's steps, one after the other; each gets the texts of earlier ones, or what is pending."""
+    results: list[Any] = []
+
+    def passed(value: Any) -> Any:
+        result = results[value.step] if isinstance(value, Earlier) else value
+        return str(result) if type(result) is FunctionResult else result
+
+    async with deferred(kernel) if ours else nullcontext():
+        for plugin, name, arguments in app.steps:
+            given = {key: passed(value) for key, value in arguments.items()}
+            results.append(await kernel.invoke(plugin_name=plugin, function_name=name, **given))
+    return results
+
+
 async def observe(app: App, service: Any, *, ours: bool) -> Any:
     """What the app sees of one run."""
     kernel, native = build(app, service, ours=ours)
     last = app.functions[-1].name
     try:
-        if app.streams:
+        if app.steps:
+            found = await invoked(app, kernel, ours=ours)
+            result: Any = [[str(r), r.rendered_prompt, seen(r.metadata), seen(r.value)] for r in found]
+            # A native function waits for nothing that it does not need.
+            native.calls.sort(key=str)
+        elif app.streams:
             stream = kernel.invoke_stream(plugin_name="w", function_name=last, **app.arguments)
-            result: Any = "".join([str(chunk[0]) async for chunk in stream])
+            result = "".join([str(chunk[0]) async for chunk in stream])
         else:
             found = await kernel.invoke(plugin_name="w", function_name=last, **app.arguments)
             result = [str(found), found.rendered_prompt, seen(found.metadata), seen(found.value)]
     except Exception as error:
         result = raised(error)
+        if app.steps:
+            native.calls.clear()  # in a block, what does not need what failed runs nonetheless
+            if ours and result[1:] and "'nat-up'" in result[0][1] and result[1][0] == result[0][0]:
+                del result[0]  # a native function waits inside its own invocation, which fails with what it waits for
     return json.loads(json.dumps([result, native.calls], default=str))
 
 
 async def compare(url: str, seeds: range, counts: Any) -> dict[str, Any]:
-    services = (stock(url), False), (parrot(url), True)
+    services = {
+        False: ((stock(url), False), (parrot(url), True)),
+        True: ((stock_text(url), False), (parrot_text(url), True)),
+    }
     totals: Counter[str] = Counter()
     differences = []
     for seed in seeds:
         app = make_app(seed)
         try:
-            build(app, services[0][0], ours=False)
+            build(app, services[app.text][0][0], ours=False)
         except Exception:
             totals["refused by Semantic Kernel"] += 1
             continue
         outcomes, trips, executed = [], [], []
-        for service, ours in services:
+        for service, ours in services[app.text]:
             before = counts()
             outcomes.append(await observe(app, service, ours=ours))
             after = counts()
@@ -209,11 +269,14 @@ async def compare(url: str, seeds: range, counts: Any) -> dict[str, Any]:
         failed = bool(outcomes[0][0]) and isinstance(outcomes[0][0][0], list)
         totals.update(apps=1, eager=trips[0], lowered=trips[1], raised=failed, executed=executed[0])
         totals["executed more"] += not failed and executed[1] > executed[0]
+        totals["deferred"] += bool(app.steps)
+        totals["texts"] += app.text
         # A request that is refused is no round trip, one whose answer is an error in a run is.
         if outcomes[0] != outcomes[1] or (trips[1] > trips[0] and not failed):
             totals["different"] += 1
             differences += [[seed, repr(app), outcomes, trips]] if len(differences) < 3 else []
-    await services[0][0].client.close()
+    for pair in services.values():
+        await pair[0][0].client.close()
     snapshot = PLANNER.statistics.snapshot()
     return {"totals": totals, "differences": differences, "claimed": snapshot.claimed, "error": snapshot.last_error}
 
