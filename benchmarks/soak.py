@@ -119,6 +119,7 @@ class Soak:
         self._port = _free_port()
         self._executed = folder / "executed"
         self._executed.touch()
+        self._log = (folder / "log").open("ab")
         self._up = asyncio.Event()
         self._runs: list[Run] = []
         self._connected: set[int] = set()
@@ -137,12 +138,14 @@ class Soak:
             for _ in range(kills):
                 await self._fill()
                 await asyncio.sleep(self._random.uniform(0.0, 1.5))
+                await self._fill()  # some have ended
                 await self._kill()
                 await self._start()
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(PATIENCE * 5):
                 await asyncio.gather(*self._tasks.values())
             self._remember()
             await self._stop()
+        self._log.close()
         self._judge()
         return self.report
 
@@ -152,7 +155,7 @@ class Soak:
         began = time.monotonic()
         self._process = await asyncio.create_subprocess_exec(
             *SERVER, "--port", str(self._port), "--data-dir", str(self._folder), "--journal", self._url,
-            stdout=asyncio.subprocess.PIPE, stderr=(self._folder / "log").open("ab"),
+            stdout=asyncio.subprocess.PIPE, stderr=self._log,
             env={**os.environ, "PARROT_SOAK_LOG": str(self._executed)},
         )  # fmt: skip
         assert self._process.stdout is not None
@@ -215,14 +218,14 @@ class Soak:
     # The clients.
 
     async def _fill(self) -> None:
-        """Until so many runs are open."""
-        missing = self._open_runs - sum(not run.ended for run in self._runs)
-        fresh = [Run(len(self._runs) + i) for i in range(missing)]
-        self._runs += fresh
-        for run in fresh:
-            self._tasks[run.number] = asyncio.create_task(self._client(run))
-        async with asyncio.timeout(PATIENCE):
-            await self._until(lambda: all(run.id for run in fresh))
+        """Until so many runs are open; one in ten more, because some end meanwhile."""
+        while (missing := self._open_runs - sum(not run.ended for run in self._runs)) > 0:
+            fresh = [Run(len(self._runs) + i) for i in range(missing + self._open_runs // 10)]
+            self._runs += fresh
+            for run in fresh:
+                self._tasks[run.number] = asyncio.create_task(self._client(run))
+            async with asyncio.timeout(PATIENCE):
+                await self._until(lambda: all(run.id for run in self._runs))
 
     async def _client(self, run: Run) -> None:
         body, key = program(run.number), {"Idempotency-Key": f"soak {run.number}"}
