@@ -15,13 +15,14 @@ from semantic_parrot.core.engine.intake import Intake
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockPool
 from semantic_parrot.core.engine.messages import Failed, Finished, Reply, Text
 from semantic_parrot.core.engine.offload import Offload
+from semantic_parrot.core.engine.outline import Outline
 from semantic_parrot.core.engine.planner import Batch, Planner, Work
 from semantic_parrot.core.engine.runner import Runner
 from semantic_parrot.core.engine.salted_tree import PUBLIC
 from semantic_parrot.core.engine.sampler import NONE_LEFT, UNREADABLE
 from semantic_parrot.core.engine.sequence import Sequence
 from semantic_parrot.core.engine.text import TextModel
-from semantic_parrot.core.engines.protocol import UNDIRECTED, Directions, Done, Keep, Stats, Usage
+from semantic_parrot.core.engines.protocol import UNDIRECTED, CachedPrefix, Directions, Done, Keep, Stats, Usage
 from semantic_parrot.core.errors import BadLogits, InvalidRequest, OutOfMemory, ParrotError
 from semantic_parrot.core.events import Timings
 from semantic_parrot.core.request import ModelRequest
@@ -163,6 +164,10 @@ class EngineLoop:
     def forget_prefixes(self) -> None:
         """Free every block that no live sequence holds."""
         self._planner.forget_prefixes()
+
+    def outline(self, *, text: bool) -> tuple[CachedPrefix, ...]:
+        """What is in the prefix tree; `text`: with how prefixes begin."""
+        return Outline(self._pool, self.text.decode if text else None).of(self._planner.roots())
 
     def stats(self) -> Stats:
         return Stats(

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from semantic_parrot.core.engines.protocol import UNDIRECTED, Directions, Done, Keep, Stats, Usage
+from semantic_parrot.core.engines.protocol import UNDIRECTED, CachedPrefix, Directions, Done, Keep, Stats, Usage
 from semantic_parrot.core.logprobs import TokenLogprob
 from semantic_parrot.core.request import Message, ModelRequest
 
@@ -98,6 +98,15 @@ class ForgetPrefixes:
 
 
 @dataclass(frozen=True, slots=True)
+class GetOutline:
+    """Of the prefix tree; answered by an Outlined. `text`: with how prefixes begin."""
+
+    id: int
+    text: bool
+    kind: Literal["outline"] = "outline"
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """The model is loaded; `context` in tokens. `calls`: the format of its tool calls, if that is known."""
 
@@ -157,8 +166,15 @@ class Report:
     kind: Literal["report"] = "report"
 
 
-Command = Load | Generate | Prefill | Cancel | Tokenize | GetStats | ForgetPrefixes
-Reply = Ready | Refused | Text | Finished | Failed | Tokens | Report
+@dataclass(frozen=True, slots=True)
+class Outlined:
+    id: int
+    prefixes: tuple[CachedPrefix, ...]
+    kind: Literal["outlined"] = "outlined"
+
+
+Command = Load | Generate | Prefill | Cancel | Tokenize | GetStats | GetOutline | ForgetPrefixes
+Reply = Ready | Refused | Text | Finished | Failed | Tokens | Report | Outlined
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from collections.abc import Sequence as List
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,6 +13,7 @@ from semantic_parrot.core.engine.admission import Admission
 from semantic_parrot.core.engine.capping import Rows, decoding
 from semantic_parrot.core.engine.kv import BlockCopy, BlockPool
 from semantic_parrot.core.engine.offload import NO_MOVES, Moves, Offload
+from semantic_parrot.core.engine.prefix_node import Node
 from semantic_parrot.core.engine.prefix_tree import PrefixTree
 from semantic_parrot.core.engine.roster import Roster
 from semantic_parrot.core.engine.sequence import Sequence
@@ -128,6 +130,10 @@ class Planner:
     def forget_prefixes(self) -> None:
         """Drop what is resident and held by no sequence."""
         self._tables.forget_prefixes()
+
+    def roots(self) -> Iterator[Node]:
+        """Of the prefix tree. Whoever reads them changes nothing."""
+        return self._tables.roots()
 
     def plan(self, now: float) -> Batch | None:
         """The next step, or None if nothing can run. `now`: time.monotonic()."""

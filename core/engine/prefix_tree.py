@@ -163,6 +163,10 @@ class PrefixTree:
             self._offload.forget()
         self._evict(self._pool.total, now, None)
 
+    def roots(self) -> Iterator[Node]:
+        """One for each namespace. Whoever reads them changes nothing."""
+        return iter(self._roots.values())
+
     def blocks(self) -> Iterator[int]:
         """Every resident block."""
         return iter(self._nodes)

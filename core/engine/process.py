@@ -16,8 +16,10 @@ from semantic_parrot.core.engine.messages import (
     Failed,
     ForgetPrefixes,
     Generate,
+    GetOutline,
     GetStats,
     Load,
+    Outlined,
     Prefill,
     Ready,
     Refused,
@@ -115,6 +117,8 @@ def _serve(channel: Channel) -> int:
                 engine.cancel(id)
             case GetStats(id):
                 return Report(id, engine.stats())
+            case GetOutline(id, text):
+                return Outlined(id, engine.outline(text=text))
             case ForgetPrefixes(id):
                 engine.forget_prefixes()
                 return Report(id, engine.stats())

@@ -7,10 +7,11 @@ reads it as it is; its own part of the tree, which is its salt's, begins after i
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import replace
 
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockPool
+from semantic_parrot.core.engine.prefix_node import Node
 from semantic_parrot.core.engine.prefix_tree import Match, PrefixTree, Restored
 from semantic_parrot.core.engine.retention import Uses
 from semantic_parrot.core.engine.sequence import Sequence
@@ -50,6 +51,10 @@ class SaltedTree:
             uses = replace(uses, ends=tuple(end - skip for end in uses.ends))
         self._tree.insert(self._place(s), s.tokens[skip : s.computed], own, tail=tail, uses=uses)
         s.blocks[skip // BLOCK_SIZE :] = own
+
+    def roots(self) -> Iterator[Node]:
+        """Of all salts together."""
+        return self._tree.roots()
 
     def evict(self, count: int, now: float) -> int:
         return self._tree.evict(count, now)

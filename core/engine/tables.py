@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Set
+from collections.abc import Collection, Iterable, Iterator, Set
 
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockCopy, BlockPool
 from semantic_parrot.core.engine.offload import NO_MOVES, Moves, Offload
+from semantic_parrot.core.engine.prefix_node import Node
 from semantic_parrot.core.engine.prefix_tree import Match, PrefixTree
 from semantic_parrot.core.engine.retention import Uses
 from semantic_parrot.core.engine.salted_tree import SaltedTree
@@ -119,6 +120,10 @@ class BlockTables:
     def public(self) -> Collection[int]:
         """The blocks that all may read."""
         return () if self._tree is None else self._tree.public
+
+    def roots(self) -> Iterator[Node]:
+        """Of the prefix tree."""
+        return iter(()) if self._tree is None else self._tree.roots()
 
     def forget_prefixes(self) -> None:
         """Drop what is resident and held by no sequence."""

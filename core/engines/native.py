@@ -21,8 +21,10 @@ from semantic_parrot.core.engine.messages import (
     Finished,
     ForgetPrefixes,
     Generate,
+    GetOutline,
     GetStats,
     Options,
+    Outlined,
     Prefill,
     Reply,
     Report,
@@ -37,6 +39,7 @@ from semantic_parrot.core.engines.choices import answer
 from semantic_parrot.core.engines.protocol import (
     UNDIRECTED,
     Ability,
+    CachedPrefix,
     Delta,
     Directions,
     Done,
@@ -241,6 +244,12 @@ class NativeEngine:
     async def forget_prefixes(self) -> None:
         id = next(self._ids)
         await self._ask_once(id, ForgetPrefixes(id))
+
+    async def outline(self, *, text: bool) -> tuple[CachedPrefix, ...]:
+        id = next(self._ids)
+        reply = await self._ask_once(id, GetOutline(id, text))
+        assert isinstance(reply, Outlined)
+        return reply.prefixes
 
     async def _ask_once(self, id: int, command: Command) -> Reply:
         child = self._up()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from semantic_parrot.core.events import Timings
 from semantic_parrot.core.logprobs import TokenLogprob
@@ -112,6 +112,28 @@ class Stats:
     kv_blocks_total: int = 0
     running: int = 0
     waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CachedPrefix:
+    """A stretch of tokens in the prefix tree that does not branch: `blocks` hold it, `sequences` read its beginning.
+    `text`: how it begins, if that was asked for. Of its `branches` the last used ones; `more` are not told."""
+
+    tokens: int
+    blocks: int
+    sequences: int
+    text: str = ""
+    branches: tuple[CachedPrefix, ...] = ()
+    more: int = 0
+
+
+@runtime_checkable
+class Outlined(Protocol):
+    """An engine that can tell what is in its prefix tree."""
+
+    async def outline(self, *, text: bool) -> tuple[CachedPrefix, ...]:
+        """The last used prefixes, `text` with how they begin. Raises EngineFailed."""
+        ...
 
 
 #: What an engine may be able to do beyond answering. The scheduler's optimisations that need an ability it lacks have

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
-from semantic_parrot.core.errors import NotFound
+from semantic_parrot.core.engines.protocol import CachedPrefix, Engine, Outlined
+from semantic_parrot.core.errors import EngineFailed, NotFound
 from semantic_parrot.core.report import report
 from semantic_parrot.core.run import Run
 from semantic_parrot.core.snapshot import Snapshot, snapshot
@@ -22,7 +23,7 @@ from semantic_parrot.server.dashboard.values import values
 from semantic_parrot.server.dashboard.view import LISTED, Parts, View
 from semantic_parrot.server.explain.page import page
 from semantic_parrot.server.explain.perfetto import perfetto
-from semantic_parrot.server.metrics import Readings
+from semantic_parrot.server.metrics import PATIENCE, Readings
 from semantic_parrot.server.reports import POLICY as REPORT
 from semantic_parrot.server.service import Service
 from semantic_parrot.server.streams import EventStream
@@ -67,12 +68,15 @@ def routes(service: Service, visits: Visits | None) -> APIRouter:
         return await asyncio.to_thread(view.run, taken, None if run is None else values(run))
 
     async def read(request: Request) -> Parts:
+        whole = operates(request)
         stats = await readings.take()
+        # Where tenants are told apart, what they say is theirs.
+        trees = [await outline(engine, text=visits is None) if whole else None for engine in runtime.engines]
         rows: list[Mapping[str, Any]] = [
-            {"engine": engine, "stats": own, "lacks": runtime.lacking(engine)}
-            for engine, own in zip(runtime.engines, stats, strict=True)
+            {"engine": engine, "stats": own, "lacks": runtime.lacking(engine), "tree": tree}
+            for engine, own, tree in zip(runtime.engines, stats, trees, strict=True)
         ]
-        return view.engines(rows, whole=operates(request))
+        return view.engines(rows, whole=whole)
 
     @router.get("/dashboard")
     async def runs_page(request: Request) -> Response:
@@ -139,3 +143,14 @@ def routes(service: Service, visits: Visits | None) -> APIRouter:
         return FileResponse(STATIC / name, media_type=KINDS[name], headers={**HEADERS, "Cache-Control": "no-cache"})
 
     return router
+
+
+async def outline(engine: Engine, *, text: bool) -> tuple[CachedPrefix, ...] | None:
+    """None for an engine that can't tell, or can't now."""
+    if not isinstance(engine, Outlined):
+        return None
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await engine.outline(text=text)
+    except (EngineFailed, TimeoutError):
+        return None

@@ -202,3 +202,15 @@ def test_what_the_environment_says_of_threads_goes_before_what_we_would_say():
     assert int(ours["GOMP_SPINCOUNT"]) > 0
     theirs = environment({"PATH": "/bin", "GOMP_SPINCOUNT": "7", "HF_HUB_OFFLINE": "0"})
     assert theirs == {**ours, "GOMP_SPINCOUNT": "7"}
+
+
+async def test_it_tells_what_is_in_its_prefix_tree_and_texts_only_if_asked(native, ask):
+    begin = "The harbour clerk writes down every ship that comes in, what it carries and when it leaves. "
+    for end in ("Aurora", "Puffin"):
+        await whole(native, ask(begin + end, 2))
+    (top,) = await native.outline(text=True)
+    assert top.text.startswith("The harbour clerk")
+    assert top.blocks == -(-top.tokens // 16)
+    assert len(top.branches) == 2
+    (silent,) = await native.outline(text=False)
+    assert (silent.text, silent.tokens, len(silent.branches)) == ("", top.tokens, 2)

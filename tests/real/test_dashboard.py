@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 from programs import request
 from scripted import ScriptedEngine
 
-from semantic_parrot.core.engines.protocol import Stats
+from semantic_parrot.core.engines.protocol import CachedPrefix, Stats
 from semantic_parrot.core.runtime import Runtime
 from semantic_parrot.server.tenants.keys import Keyring, make
 from semantic_parrot.server.tenants.store import TenantStore
@@ -246,12 +246,21 @@ def test_engines_show_how_their_cache_is_used(page):
     async def stats() -> Stats:
         return Stats(kv_blocks_used=10, kv_blocks_cached=30, kv_blocks_total=100, running=2)
 
-    engine.stats = stats
+    async def outline(*, text: bool) -> tuple[CachedPrefix, ...]:
+        leaves = (CachedPrefix(16, 1, 2, HOSTILE), CachedPrefix(32, 2, 0, "another"))
+        return (CachedPrefix(48, 3, 2, HOSTILE if text else "", leaves if text else (), 4),)
+
+    engine.stats, engine.outline = stats, outline
     with LocalServer(Runtime([engine])) as server:
         page.goto(f"{server.base}/dashboard/engines")
         expect(page.locator("svg.meter")).to_have_attribute(
             "aria-label", "10 blocks used by sequences, 30 hold cached prefixes, of 100"
         )
+        tree = page.locator("ul.tree").first
+        expect(tree).to_contain_text("48 tokens in 3 blocks, 2 reading")
+        assert tree.locator("code").all_text_contents() == [HOSTILE, HOSTILE, "another"]
+        expect(tree).to_contain_text("and 4 more")
+        no_script(page)
         width = page.locator("svg.meter .used").evaluate("(e) => e.getBoundingClientRect().width")
         whole = page.locator("svg.meter .room").evaluate("(e) => e.getBoundingClientRect().width")
         assert width == pytest.approx(whole / 10, rel=0.01)
