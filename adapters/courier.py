@@ -17,9 +17,11 @@ from pydantic import ValidationError
 
 from semantic_parrot.adapters.book import Book
 from semantic_parrot.adapters.endpoint import Endpoint
+from semantic_parrot.adapters.provenance import Origins, first_text
 from semantic_parrot.adapters.refusals import NotParrot
 from semantic_parrot.adapters.run_client import RunClient
 from semantic_parrot.core.errors import ParrotError
+from semantic_parrot.core.events import CallFinished, Event
 
 #: So many refusals in a row, for no call of the program, and an endpoint is sent no more.
 REFUSALS = 3
@@ -35,6 +37,7 @@ class Courier:
         self._clients: dict[Hashable, RunClient] = {}
         self._drains: dict[Book, asyncio.Task[None]] = {}
         self._releases: set[asyncio.Task[None]] = set()
+        self._origins = Origins()
         self._closed = False
         self._refusals: Counter[Endpoint] = Counter()
         #: Endpoints that take no programs: no Parrot servers, or they refuse each one.
@@ -91,7 +94,8 @@ class Courier:
         reason = "the stream of events broke off"
         try:
             client = await self._client(book.endpoint)
-            await client.stream(book.program, book.headers, book.record)
+            program = self._origins.told(book.endpoint, book.program)
+            await client.stream(program, book.headers, lambda event: self._record(book, event))
             self._refusals.pop(book.endpoint, None)
         except asyncio.CancelledError:
             reason = "the session has ended"
@@ -107,6 +111,11 @@ class Courier:
             reason = f"{reason}: {type(error).__name__}: {error}"
         finally:
             book.end(reason)
+
+    def _record(self, book: Book, event: Event) -> None:
+        book.record(event)
+        if isinstance(event, CallFinished) and book.run_id is not None:
+            self._origins.remember(book.endpoint, first_text(event.response), book.run_id, event.id)
 
     def _refused(self, book: Book, error: ParrotError) -> None:
         """A program was refused; if that was for no call in it, the next one will fare no better."""

@@ -19,7 +19,7 @@ from semantic_parrot.core.shape import Shapes
 
 __all__ = [
     "Arm", "Body", "Branch", "Call", "Lifetime", "Map", "Milliseconds", "Objective", "Options", "Program", "Quota",
-    "Result", "Terms", "explain", "parse_program", "place",
+    "Result", "Source", "Terms", "explain", "parse_program", "place",
 ]  # fmt: skip
 
 Objective = Literal["latency", "throughput"]
@@ -45,10 +45,18 @@ class Quota(Value):
         return " and ".join(filter(None, stated))
 
 
+class Source(Value):
+    """A call of another run, by the ids of both."""
+
+    run: Reference
+    call: Reference
+
+
 class Options(Value):
     """Parrot's own hints, all in one field of the body. `deadline_ms`: what the run has not made by then is an error.
     `priority`: the higher one goes first among the calls of its tenant. `quota`: what the run may use.
-    `max_concurrency`: so many of its calls are executed at a time, and the others wait their turn."""
+    `max_concurrency`: so many of its calls are executed at a time, and the others wait their turn.
+    `sources`: by call, those of other runs whose values are texts in its request. A hint: no answer depends on it."""
 
     session: str | None = None
     objectives: dict[Reference, Objective] = Field(default={})
@@ -57,6 +65,7 @@ class Options(Value):
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     quota: Quota | None = None
     max_concurrency: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    sources: dict[Reference, Annotated[list[Source], Field(max_length=16)]] = Field(default={})
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +154,9 @@ def parse_program(body: object) -> Program:
         for i, name in enumerate(program.deltas):
             if name not in seen:
                 raise DanglingReference(f"deltas names the unknown call {name!r}", where=f"deltas[{i}]")
+    for name in program.parrot.sources:
+        if name not in seen:
+            raise DanglingReference(f"sources names the unknown call {name!r}", where=f"parrot.sources.{name}")
     return program
 
 

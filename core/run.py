@@ -101,7 +101,7 @@ class Run:
         hints = hints_of(self.session, self, node, key, self._tally.meter(self._calls.price(body["model"])))
         self._hints[node.output] = hints
         self.trace.launched(node, hints, self.session.analysis.step(node.output), at)
-        self.trace.calls[node.output].outside = outside(self.session.graph, node)
+        self.trace.calls[node.output].outside = self.outside(node)
         self.session.sharing.join(self.id, node.id, hints.prefixes or ())
         ready = Ready(node.id, node.output, node.site, self._seeded(body, node.id), key, at, hints)
         self.status = "running"
@@ -113,6 +113,11 @@ class Run:
         task = asyncio.create_task(execute(self, ready, self._calls))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def outside(self, node: Node[Run]) -> tuple[tuple[str, str], ...]:
+        """(run, call) of those of other runs whose values the call `node` reads, or its client says it does."""
+        stated = self.terms.parrot.sources.get(node.site, ())
+        return tuple(dict.fromkeys((*outside(self.session.graph, node), *((s.run, s.call) for s in stated))))
 
     def recall(self) -> None:
         """Give the calls that ended in an earlier server the ends that they had."""

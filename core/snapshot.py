@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cache
 
 from semantic_parrot.core.events import RunUsage, Status
-from semantic_parrot.core.outside import outside
 from semantic_parrot.core.run import Run
 from semantic_parrot.core.shape import Prompt
 from semantic_parrot.core.sharing import Readers, Shared
@@ -45,7 +44,7 @@ def snapshot(run: Run) -> Snapshot:
             missing = [name for name in node.reads if not variables[name].settled]
             call = calls[node.output] = run.trace.plan(node, session.analysis.find(node.output), missing)
             call.prefixes = session.prefixes.prefixes(node.output)
-            call.outside = outside(session.graph, node)
+            call.outside = run.outside(node)
 
     @cache
     def readers(prefix: int) -> Readers:
