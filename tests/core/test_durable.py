@@ -171,8 +171,16 @@ async def test_an_answer_that_can_not_go_on_is_an_error_that_can_be_tried_again(
     def shorter(asked):
         return answer(asked).split()[0]
 
+    def different(asked):
+        return "x" + answer(asked)[1:]
+
     words = 1  # steps before the first word
-    for answers, heard, status in ((other, 2, "finished"), (other, 3, "failed"), (shorter, 2, "failed")):
+    for answers, heard, status in (
+        (other, 2, "finished"),
+        (other, 3, "failed"),
+        (shorter, 2, "failed"),
+        (different, 1, "failed"),
+    ):
         url = write(tmp_path / f"{answers.__name__}{heard}.db", journal.steps[: words + heard])
         runtime = await started(Journal(url), ScriptedEngine(answers=answers))
         again = await runtime.find(run.id)
