@@ -6,7 +6,10 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+#: Milliseconds that what is expected may take to be there: a machine may be busy, and nothing is asserted of time.
+expect.set_options(timeout=60_000)
 
 
 @pytest.fixture(scope="module")
