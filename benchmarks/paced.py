@@ -1,8 +1,8 @@
 """An engine without a model that says a token to everybody at every step, as a batch does; and a server of it.
 
-TOKENS=1 STEP=0 python benchmarks/paced.py
+    TOKENS=1 STEP=0 WINDOW=1024 CONFIG=parrot.toml python benchmarks/paced.py
 
-STEP: seconds between two tokens; 0: at once.
+STEP: seconds between two tokens; 0: at once. WINDOW: requests at once.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 from instant import InstantEngine
+from semantic_parrot.core.config import Config, read_config
 from semantic_parrot.core.engines.protocol import UNDIRECTED, Delta, Directions, Done, Usage
 from semantic_parrot.core.request import ModelRequest
-from semantic_parrot.server.options import ServeOptions
+from semantic_parrot.server.options import merge
 from semantic_parrot.server.serve import serve
 
 
@@ -59,8 +61,10 @@ class PacedEngine(InstantEngine):
 def main() -> int:
     """Serve one on a free port, as `parrot serve --announce` does, until standard input ends."""
     tokens, step = int(os.environ.get("TOKENS", "1")), float(os.environ.get("STEP", "0"))
-    options = ServeOptions(port=0, announce=True, exit_with_parent=True)
-    return serve(options, lambda _: [PacedEngine(tokens, step)])
+    window, file = int(os.environ.get("WINDOW", "1024")), os.environ.get("CONFIG")
+    flags = {"port": 0, "announce": True, "exit_with_parent": True}
+    options = merge(read_config(Path(file)) if file else Config(), flags, set(), set())
+    return serve(options, lambda _: [PacedEngine(tokens, step, window)])
 
 
 if __name__ == "__main__":

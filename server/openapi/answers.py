@@ -130,6 +130,7 @@ class EngineInfo(BaseModel):
     object: Literal["engine"]
     model: str
     up: bool
+    trouble: str
     abilities: list[str]
     without: list[str]
 
