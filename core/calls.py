@@ -27,7 +27,7 @@ from semantic_parrot.core.salts import Salts, mark
 from semantic_parrot.core.scheduler import Scheduler
 from semantic_parrot.core.scheduling import Placement, Policy, Task
 from semantic_parrot.core.shape import Shape
-from semantic_parrot.core.usage import Meter, Payer, Price
+from semantic_parrot.core.usage import NOTHING, Meter, Payer, Price
 from semantic_parrot.core.wire import content_key
 
 Items = AsyncGenerator[Delta | Done, None]
@@ -111,6 +111,12 @@ class Calls:
         """Seconds that a call, of a shape that has been checked, is expected to take on an idle engine."""
         return self.scheduler(shape.model).decider.estimates.seconds(shape.skeleton, mark(tenant))
 
+    def queue(self, tenant: str) -> tuple[int, int, float, float]:
+        """Of all models' schedulers: see Decider.queue. The slowest counts."""
+        queues = [scheduler.decider.queue(tenant) for scheduler in self.schedulers]
+        own, every, soon, later = zip(*queues, strict=True) if queues else ((0,),) * 4
+        return sum(own), sum(every), max(soon), max(later)
+
     def generate(self, body: Mapping[str, Any], hints: Hints) -> Items:
         """Execute one rendered request. Raises InvalidRequest or UnknownModel here, other errors on the way."""
         request = parse_request(body)
@@ -180,7 +186,7 @@ class Calls:
         self, request: ModelRequest, scheduler: Scheduler, task: Task, hints: Hints, bill: Bill, told: Told
     ) -> Items:
         placement = await scheduler.acquire(task)
-        engine, done = scheduler.engines[placement.engine], None
+        engine, done, usage = scheduler.engines[placement.engine], None, NOTHING
         told.engine = placement.engine
         try:
             self.executed += 1
@@ -191,7 +197,8 @@ class Calls:
                     if placement.filled is None:
                         scheduler.filled(placement)
                     if item.usage is not None:
-                        bill.took(item.usage)
+                        usage = item.usage
+                        bill.took(usage)
                     if isinstance(item, Done):
                         done = item
                     else:
@@ -199,6 +206,10 @@ class Calls:
         finally:
             self.fills.ended(hints.call)
             scheduler.release(placement, done)
+            if usage is not NOTHING:
+                price = self._prices.get(scheduler)
+                for observer in self.observers:
+                    observer.took(hints.tenant, usage, None if price is None else price.of(usage))
         if done is not None:
             timings = done.timings.model_copy(update={"queued": done.timings.queued + placement.queued})
             done = replace(done, timings=timings, placed=_placed(placement, engine, len(scheduler.engines)))

@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints, ValidationError
 
 from semantic_parrot.core.model import Value
 from semantic_parrot.core.public import PublicPrefix
+from semantic_parrot.core.tenants import LimitsSection, TenantSection
 from semantic_parrot.core.usage import Price
 
 Finite = Field(ge=0, allow_inf_nan=False)
@@ -98,6 +99,9 @@ class Config(Value):
     prices: dict[str, PriceSection] = Field(default={})
     engines: dict[str, RemoteSection] = Field(default={})
     public_prefixes: list[PublicPrefix] = Field(default=[])
+    limits: LimitsSection = LimitsSection()
+    tenant_defaults: TenantSection = TenantSection()
+    tenants: dict[str, TenantSection] = Field(default={})
 
 
 #: Sections of which there are several, by name or one after the other.
@@ -105,6 +109,7 @@ NAMED: Mapping[str, type[Value]] = {
     "prices": PriceSection,
     "engines": RemoteSection,
     "public_prefixes": PublicPrefix,
+    "tenants": TenantSection,
 }
 
 

@@ -17,6 +17,7 @@ ParrotError
 ├─ NotFound (404)
 │  ├─ UnknownModel
 │  └─ SessionClosed (410)          it was there: it was closed, or nobody used it
+├─ RequestTimeout (408)            its body did not come whole in time
 ├─ BodyTooLarge (413)
 ├─ IdempotencyKeyReused (422)      the key of another request
 ├─ TransformFailed (422)           a transform, map or branch that its input does not suit
@@ -141,6 +142,12 @@ class UnknownModel(NotFound):
 class SessionClosed(NotFound):
     code = "session_closed"
     status = 410
+
+
+class RequestTimeout(ParrotError):
+    code = "request_timeout"
+    kind = "invalid_request_error"
+    status = 408
 
 
 class BodyTooLarge(ParrotError):

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from semantic_parrot.core.engines.protocol import Delta, Done
+from semantic_parrot.core.engines.protocol import Delta, Done, Usage
 from semantic_parrot.core.errors import Cancelled, InternalError, ParrotError
 
 if TYPE_CHECKING:
@@ -65,6 +65,9 @@ class Observer:
 
     def executed(self, execution: Execution) -> None:
         """An engine has answered."""
+
+    def took(self, tenant: str, usage: Usage, cost: float | None) -> None:
+        """An engine has been at work for the tenant, whether it has finished or not; `cost` None: it has no price."""
 
     def single_ended(self, call: SingleCall) -> None:
         """A call that came alone has its answer, or never will. Only told where `singles` says so."""

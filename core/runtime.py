@@ -29,6 +29,7 @@ from semantic_parrot.core.scheduling import OPTIMISATIONS, Policy
 from semantic_parrot.core.session import Session
 from semantic_parrot.core.sessions import Sessions
 from semantic_parrot.core.snapshot import Snapshot, snapshot, snapshot_of_past
+from semantic_parrot.core.tenants import Terms
 from semantic_parrot.core.usage import Price
 
 if TYPE_CHECKING:
@@ -44,13 +45,13 @@ class Counters:
     runs: Counter[str] = field(default_factory=Counter)
 
 
-def _policy(tpot: float | None, disable: frozenset[str], enable: frozenset[str]) -> Policy:
+def _policy(tpot: float | None, disable: frozenset[str], enable: frozenset[str], terms: Terms) -> Policy:
     if both := sorted(disable & enable):
         raise ConfigError(f"{both[0]} is both enabled and disabled")
     if unknown := sorted(enable - OPTIMISATIONS):
         raise ConfigError(f"no optimisation {unknown[0]!r} to enable; there is: {', '.join(sorted(OPTIMISATIONS))}")
     try:
-        return Policy(tpot=tpot, disabled=disable)
+        return Policy(tpot=tpot, disabled=disable, weights=terms.weights, weight=terms.weight)
     except ValueError as error:
         raise ConfigError(str(error)) from None
 
@@ -61,7 +62,8 @@ class Runtime:
     names of `scheduling.OPTIMISATIONS` to do without; answers do not depend on them. `tpot`: seconds per token that
     latency calls are to keep (default: by what each engine does alone). `prices`: by model, under any of its names.
     `enable`: names of optimisations that at least one engine must be able to do. `secret`: the server's own, by which
-    the tenants' caches are kept apart; None: there is one tenant. Raises ConfigError for unknown names.
+    the tenants' caches are kept apart; None: there is one tenant. `terms`: their weights. Raises ConfigError for
+    unknown names.
 
     `journal` has the runs that outlive the server; without one, there are none.
 
@@ -80,6 +82,7 @@ class Runtime:
         enable: Collection[str] = (),
         journal: Journal | None = None,
         secret: bytes | None = None,
+        terms: Terms | None = None,
     ) -> None:
         self.engines = tuple(engines)
         self.counters = Counters()
@@ -89,7 +92,7 @@ class Runtime:
         self._grace = grace
         self._runs: dict[str, Run] = {}
         self._uses: defaultdict[str, NextUses] = defaultdict(NextUses)  # by tenant
-        self._policy = _policy(tpot, frozenset(disable), frozenset(enable))
+        self._policy = _policy(tpot, frozenset(disable), frozenset(enable), terms or Terms())
         self._enabled = frozenset(enable)
         self._prices = prices
         self._salts = Salts(secret)

@@ -15,14 +15,22 @@ from semantic_parrot.server import completions, errors, meta, reports, responses
 from semantic_parrot.server.dashboard import routes as dashboard
 from semantic_parrot.server.openapi import describe
 from semantic_parrot.server.service import Service, Settings
+from semantic_parrot.server.slow import Punctual
+from semantic_parrot.server.tenants.throttle import Throttle
 
 if TYPE_CHECKING:
     from semantic_parrot.server.tenants.keys import Keyring
+    from semantic_parrot.server.tenants.limits import Limits
 
 
-def create_app(runtime: Runtime, settings: Settings | None = None, keyring: Keyring | None = None) -> FastAPI:
+def create_app(
+    runtime: Runtime,
+    settings: Settings | None = None,
+    keyring: Keyring | None = None,
+    limits: Limits | None = None,
+) -> FastAPI:
     """An application that starts `runtime` when it starts and closes it when it ends. `keyring` None: no keys are asked
-    for, and all requests are one tenant's."""
+    for, and all requests are one tenant's. `limits` None: none is refused for what others, or it, have asked before."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -46,6 +54,9 @@ def create_app(runtime: Runtime, settings: Settings | None = None, keyring: Keyr
     for room in (completions, runs, responses, reports, sessions, meta):
         app.include_router(room.routes(service))
     app.openapi = cache(partial(describe, app))  # type: ignore[method-assign]
+    app.add_middleware(Punctual, service.settings.slow)
+    if limits is not None:
+        app.add_middleware(Throttle, limits)
     visits = None
     if keyring is not None:
         from semantic_parrot.server.dashboard.visits import Visits

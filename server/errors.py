@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from semantic_parrot.core.errors import BodyTooLarge, EngineFailed, InternalError, ParrotError
+from semantic_parrot.core.errors import BodyTooLarge, EngineFailed, InternalError, ParrotError, RequestTimeout
 
 #: What is read and thrown away of a body that was refused, and for how long.
 LINGER_BYTES = 256 * 1024 * 1024
@@ -77,7 +77,7 @@ class QuietEnd:
 
 
 def error_response(error: ParrotError) -> Response:
-    if isinstance(error, BodyTooLarge):
+    if isinstance(error, BodyTooLarge | RequestTimeout):  # the rest of its body is still to come
         return Refused(error.body(), error.status)
     return JSONResponse(error.body(), error.status, _headers(error))
 

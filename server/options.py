@@ -13,7 +13,9 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from semantic_parrot.core.config import Config, ConfigError, PriceSection, RemoteSection
+from semantic_parrot.core.model import Value
 from semantic_parrot.core.public import PublicPrefix
+from semantic_parrot.core.tenants import Terms
 from semantic_parrot.core.usage import Price
 
 #: What the server keeps is here, unless it is told another place.
@@ -50,6 +52,7 @@ class ServeOptions:
     prices: Mapping[str, Price] = field(default_factory=dict)
     remotes: Mapping[str, RemoteSection] = field(default_factory=dict)
     public: tuple[PublicPrefix, ...] = ()
+    terms: Terms = field(default_factory=Terms)
     dev: bool = False
     announce: bool = False
     exit_with_parent: bool = False
@@ -109,6 +112,7 @@ def merge(file: Config, flags: Mapping[str, Any], enable: Set[str], disable: Set
         disable=frozenset({*file.scheduling.disable} - enable | disable),
         prices={name: section.price() for name, section in file.prices.items()},
         public=tuple(file.public_prefixes),
+        terms=Terms(file.limits, file.tenant_defaults, file.tenants),
     )
 
 
@@ -136,6 +140,11 @@ def as_toml(options: ServeOptions) -> str:
     for prefix in options.public:
         lines.append("[[public_prefixes]]")
         lines += [f"{key} = {_toml(value)}" for key, value in prefix.model_dump(exclude_none=True).items()]
+    terms = options.terms
+    sections: dict[str, Value] = {"limits": terms.limits, "tenant_defaults": terms.defaults}
+    for title, one in (sections | {f"tenants.{_toml(name)}": one for name, one in terms.tenants.items()}).items():
+        lines.append(f"[{title}]")
+        lines += [f"{key} = {_toml(value)}" for key, value in one.model_dump(exclude_none=True).items()]
     return "\n".join(lines) + "\n"
 
 

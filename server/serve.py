@@ -24,9 +24,10 @@ from semantic_parrot.core.runtime import Runtime
 from semantic_parrot.server import garbage
 from semantic_parrot.server.app import create_app
 from semantic_parrot.server.engines import all_engines
-from semantic_parrot.server.listener import Protocol, Server, StartError, bind, cannot_listen, url_of
+from semantic_parrot.server.listener import Server, StartError, bind, cannot_listen, url_of
 from semantic_parrot.server.options import ServeOptions
 from semantic_parrot.server.service import Settings
+from semantic_parrot.server.slow import impatient
 from semantic_parrot.server.telemetry import Telemetry, say
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ async def _first(task: asyncio.Task[None], stop: _Stop) -> bool:
     return task.done()
 
 
-def open_tenants(options: ServeOptions, sock: socket.socket) -> TenantStore | None:
+def open_store(options: ServeOptions, sock: socket.socket) -> TenantStore | None:
     """Where the keys are, if they are asked for. Raises StartError."""
     loopback = ip_address(sock.getsockname()[0]).is_loopback
     if not (options.api_keys or (options.api_keys is None and not loopback)):
@@ -105,7 +106,7 @@ def open_tenants(options: ServeOptions, sock: socket.socket) -> TenantStore | No
 
 
 async def _run(
-    options: ServeOptions, sock: socket.socket, runtime: Runtime, telemetry: Telemetry, tenants: TenantStore | None
+    options: ServeOptions, sock: socket.socket, runtime: Runtime, telemetry: Telemetry, store: TenantStore | None
 ) -> None:
     stop = _Stop()
     stop.install(stdin=options.exit_with_parent)
@@ -121,12 +122,16 @@ async def _run(
     except OSError as error:  # another server bound the port beside us and was the first to listen
         await runtime.close()
         raise cannot_listen(options.host, options.port, error) from None
-    keyring = None
-    if tenants is not None:
-        from semantic_parrot.server.tenants.keys import Keyring
+    from semantic_parrot.server.tenants.opening import open_tenants
 
-        keyring = Keyring(tenants)
-    app = create_app(runtime, Settings(dev=options.dev), keyring)
+    try:
+        tenants = open_tenants(options.terms, runtime, store)
+    except ConfigError:
+        await runtime.close()
+        raise
+    limits = options.terms.limits
+    settings = Settings(max_body=int(limits.max_body_mib * 2**20), slow=limits.slow_seconds, dev=options.dev)
+    app = create_app(runtime, settings, tenants.keyring, tenants.limits)
     config = uvicorn.Config(
         app,
         lifespan="off",  # the runtime is started here, where a model that can't be loaded is one line
@@ -134,7 +139,7 @@ async def _run(
         # In JSON, what uvicorn says goes the way of everything else.
         log_config=None if options.log_format == "json" else uvicorn.config.LOGGING_CONFIG,
         access_log=False,
-        http=Protocol,
+        http=impatient(limits.slow_seconds),
         proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
@@ -146,7 +151,7 @@ async def _run(
 
     def up() -> None:
         garbage.settle()
-        _announce(url_of(sock), model, keyring, options)
+        _announce(url_of(sock), model, tenants.keyring, options)
         say("serving", url=url_of(sock), model=model)
 
     server = Server(config, runtime, up)
@@ -155,6 +160,7 @@ async def _run(
         await server.drain(options.drain_seconds)
     server.should_exit = True
     await serving
+    await tenants.close()
 
 
 def serve(options: ServeOptions, build: Callable[[ServeOptions], Sequence[Engine]] = all_engines) -> int:
@@ -165,17 +171,19 @@ def serve(options: ServeOptions, build: Callable[[ServeOptions], Sequence[Engine
     try:
         journal = Journal(options.journal_url, Retention(options.keep_days, options.keep_runs))
         telemetry = Telemetry.set_up(options.log_format, os.environ, prompts=options.log_prompts)
-        chosen: dict[str, Any] = {name: getattr(options, name) for name in ("disable", "enable", "tpot", "prices")}
+        chosen: dict[str, Any] = {
+            name: getattr(options, name) for name in ("disable", "enable", "tpot", "prices", "terms")
+        }
         with contextlib.ExitStack() as stack:
             stack.enter_context(contextlib.closing(telemetry))
             sock = stack.enter_context(contextlib.closing(bind(options.host, options.port)))
-            tenants = open_tenants(options, sock)
-            if tenants is not None:
-                stack.callback(tenants.close)
-                chosen["secret"] = tenants.secret()
+            store = open_store(options, sock)
+            if store is not None:
+                stack.callback(store.close)
+                chosen["secret"] = store.secret()
             runtime = Runtime(build(options), journal=journal, **chosen)
             runtime.observers += telemetry.observers
-            asyncio.run(_run(options, sock, runtime, telemetry, tenants))
+            asyncio.run(_run(options, sock, runtime, telemetry, store))
     except (StartError, ModelLoadError, ConfigError) as error:
         print(f"parrot: {error}", file=sys.stderr)
         return 2

@@ -14,10 +14,11 @@ from semantic_parrot.server.measures import Measures
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`max_body`: bytes of a request body. `heartbeat`: seconds between the comments that keep a stream open. `dev`:
-    serve also what only measurements should reach."""
+    """`max_body`: bytes of a request body. `slow`: seconds in which it must have come whole. `heartbeat`: seconds
+    between the comments that keep a stream open. `dev`: serve also what only measurements should reach."""
 
     max_body: int = 32 * 1024 * 1024
+    slow: float = 60.0
     heartbeat: float = 15.0
     dev: bool = False
 

@@ -95,6 +95,15 @@ class Decider:
         self.fleet.learn(placement, usage, prefill, decode)
         self.waiting.served(task, prompt - cached + completion - task.charged)
 
+    def queue(self, tenant: str) -> tuple[int, int, float, float]:
+        """(tasks of the tenant that wait, all that wait, seconds until those of the tenant have gone, until all have):
+        predicted from what they take on an idle engine, and what an engine gains by doing a batch of them at once."""
+        engines = [engine for engine in self.fleet.engines if engine.up]
+        speed = sum(e.window * e.costs.step(1) / e.costs.step(e.window) for e in engines) or 1.0
+        own, seconds, share = self.waiting.queue(tenant)
+        every = self.waiting.seconds / speed
+        return own, len(self.waiting), min(seconds / share / speed, every), every
+
     def cancel(self, task: Task) -> None:
         """A waiting task waits no longer."""
         assert task.state == "waiting"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
 from math import inf
 from typing import Literal
 
@@ -40,7 +40,8 @@ class Policy:
     """`tpot`: seconds per token that a latency call is to keep; None: `slowdown` times what it has alone on its
     engine. `patience`: seconds in which a tenant's oldest waiting task goes at least once. `urgency`: a deadline
     task is urgent that many times its own duration before its latest start. `lag`: tokens (by weight) that a tenant may
-    be behind the others before caps keep its tasks waiting no longer. `disabled`: names of OPTIMISATIONS.
+    be behind the others before caps keep its tasks waiting no longer. `weights`: of tenants, `weight` that of any
+    other. `disabled`: names of OPTIMISATIONS.
     """
 
     tpot: float | None = None
@@ -48,6 +49,8 @@ class Policy:
     patience: float = 30.0
     urgency: float = 1.0
     lag: float = 8192.0
+    weights: Mapping[str, float] = field(default_factory=dict)
+    weight: float = 1.0
     disabled: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:

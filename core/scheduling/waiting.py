@@ -27,6 +27,7 @@ class _Tenant:
     tasks: OrderedDict[int, Task] = field(default_factory=OrderedDict)
     relieved: float = -inf
     weight: float = 1.0
+    seconds: float = 0.0
     latency: Heap = field(default_factory=Heap)
     batch: Heap = field(default_factory=Heap)
     dated: Heap = field(default_factory=Heap)
@@ -46,6 +47,7 @@ class Waiting:
         self._tasks: dict[int, Task] = {}
         self._together: dict[Hashable, OrderedDict[int, Task]] = {}
         self._virtual = 0.0
+        self.seconds = 0.0  # that all who wait take on an idle engine
         self.batch = 0  # waiting tasks that a latency call's cap keeps out
 
     def __len__(self) -> int:
@@ -54,6 +56,13 @@ class Waiting:
     def tasks(self) -> list[Task]:
         """In the order in which they came."""
         return list(self._tasks.values())
+
+    def queue(self, tenant: str) -> tuple[int, float, float]:
+        """(tasks of the tenant that wait, seconds that they take on an idle engine, the tenant's share of the engines
+        among those that wait)."""
+        own = self._tenants.get(tenant if self._fair else "") or _Tenant()
+        weights = sum(other.weight for other in self._busy.values() if other is not own)
+        return len(own.tasks), own.seconds, own.weight / (own.weight + weights)
 
     def weigh(self, tenant: str, weight: float) -> None:
         self._named(tenant).weight = weight
@@ -68,7 +77,7 @@ class Waiting:
     def _named(self, name: str) -> _Tenant:
         found = self._tenants.get(name)
         if found is None:
-            found = self._tenants[name] = _Tenant()
+            found = self._tenants[name] = _Tenant(weight=self._policy.weights.get(name, self._policy.weight))
         return found
 
     def push(self, task: Task) -> None:
@@ -77,15 +86,24 @@ class Waiting:
             tenant.served = max(tenant.served, self._virtual)  # who comes back has no claim on the time it was away
             self._busy[id(tenant)] = tenant
         self._tasks[task.ticket] = tenant.tasks[task.ticket] = task
+        self._count(task, tenant, task.seconds)
         self._enter(task, tenant)
 
     def remove(self, task: Task) -> None:
         """`task` waits no longer: its state says so already."""
         tenant = self._tenant(task)
         del self._tasks[task.ticket], tenant.tasks[task.ticket]
+        self._count(task, tenant, -task.seconds)
         if not tenant.tasks:
             del self._busy[id(tenant)]
+            tenant.seconds = 0.0  # sums of many small parts, each of them rounded
+        if not self._tasks:
+            self.seconds = 0.0
         self._leave(task, tenant)
+
+    def _count(self, task: Task, tenant: _Tenant, seconds: float) -> None:
+        tenant.seconds += seconds
+        self.seconds += seconds
 
     def place(self, task: Task, now: float) -> None:
         """`task` goes to an engine: its state says so already."""

@@ -11,10 +11,12 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
+
+from semantic_parrot.server.tenants.limits import Used
 
 FILE = "tenants.db"
 
@@ -36,7 +38,7 @@ USED = sa.Table(
     "used",
     METADATA,
     sa.Column("tenant", sa.String, primary_key=True),
-    sa.Column("period", sa.String, primary_key=True),
+    sa.Column("period", sa.String, nullable=False),
     sa.Column("tokens", sa.Integer, nullable=False),
     sa.Column("cost", sa.Float, nullable=False),
 )
@@ -150,18 +152,15 @@ class TenantStore:
 
     # What tenants have used.
 
-    def used(self, period: str) -> Mapping[str, tuple[int, float]]:
-        """(tokens, cost) by tenant."""
+    def used(self) -> Mapping[str, Used]:
+        """By tenant, in the last period in which it used anything."""
         with self._transaction() as connection:
-            rows = connection.execute(sa.select(USED).where(USED.c.period == period)).all()
-        return {row.tenant: (row.tokens, row.cost) for row in rows}
+            rows = connection.execute(sa.select(USED)).all()
+        return {row.tenant: Used(row.period, row.tokens, row.cost) for row in rows}
 
-    def put_used(self, period: str, used: Mapping[str, tuple[int, float]]) -> None:
-        """`used` replaces what is there of these tenants; earlier periods are forgotten."""
-        with self._transaction() as connection:
-            connection.execute(sa.delete(USED).where(USED.c.period < period))
-            for tenant, (tokens, cost) in used.items():
-                connection.execute(
-                    sa.text("INSERT OR REPLACE INTO used VALUES (:tenant, :period, :tokens, :cost)"),
-                    {"tenant": tenant, "period": period, "tokens": tokens, "cost": cost},
-                )
+    def put_used(self, used: Mapping[str, Used]) -> None:
+        """`used` replaces what is there of these tenants."""
+        rows = [{"tenant": tenant, **asdict(one)} for tenant, one in used.items()]
+        if rows:
+            with self._transaction() as connection:
+                connection.execute(sa.insert(USED).prefix_with("OR REPLACE"), rows)

@@ -5,6 +5,7 @@ import pytest
 from semantic_parrot.core.config import Config, ConfigError, RemoteSection, read_config
 from semantic_parrot.core.public import PublicPrefix
 from semantic_parrot.core.request import UNKNOWN
+from semantic_parrot.core.tenants import LimitsSection, TenantSection, Terms
 from semantic_parrot.core.usage import Price
 from semantic_parrot.server.options import ServeOptions, as_toml, merge, remotes_of
 
@@ -29,6 +30,15 @@ prefix_cache = false
 disable = ["batch-cap", "preemption"]
 enable = ["retention"]
 tpot_ms = 40
+[limits]
+queued = 100
+max_body_mib = 0.5
+[tenant_defaults]
+requests_per_minute = 60
+[tenants.ann]
+weight = 3
+quota_cost = 0.5
+quota_period = "day"
 [[public_prefixes]]
 prompt = "Once upon a time"
 [[public_prefixes]]
@@ -79,11 +89,21 @@ def test_every_key_reaches_the_options(tmp_path):
         remotes={
             "big": RemoteSection(kind="vllm", url="http://127.0.0.1:8000/v1", names=["big", "default"], priority=True),
         },
+        terms=Terms(
+            LimitsSection(queued=100, max_body_mib=0.5),
+            TenantSection(requests_per_minute=60),
+            {"ann": TenantSection(weight=3, quota_cost=0.5, quota_period="day")},
+        ),
         public=(
             PublicPrefix(prompt="Once upon a time"),
             PublicPrefix(messages=[{"role": "system", "content": "You are the harbour's clerk."}]),
         ),
     )
+    assert options.terms.limits.slow_seconds == 60
+    ann, bob = options.terms.of("ann"), options.terms.of("bob")
+    assert (ann.weight, ann.quota_cost, ann.quota_period, ann.requests_per_minute) == (3, 0.5, "day", 60)
+    assert bob == TenantSection(requests_per_minute=60)
+    assert (options.terms.weight, options.terms.weights) == (1, {"ann": 3})
     prompt, chat = (prefix.request() for prefix in options.public)
     assert prompt.prompt == f"Once upon a time{UNKNOWN}"
     assert [message.content for message in chat.messages] == ["You are the harbour's clerk.", UNKNOWN]
@@ -125,12 +145,13 @@ LINES = {
         ServeOptions(model='a "b"\\c\t\x7fé😀', port=0, kv_tokens=1, tpot=0.0125, kernels="torch", prefix_cache=False),
         ServeOptions(disable=frozenset({"retention", "batch-cap"}), prices={"a.b c": Price(1, 0.5, 2e-7)}),
         ServeOptions(
+            terms=Terms(LimitsSection(queued=7), TenantSection(queued=3), {"a.b": TenantSection(tokens_per_minute=9)}),
             public=(
                 PublicPrefix(prompt='a\n"b"\x7f'),
                 PublicPrefix(
                     messages=[{"role": "system", "content": "c"}, {"role": "user", "content": "d", "name": "e"}]
                 ),
-            )
+            ),
         ),
     ],
 )
@@ -168,6 +189,11 @@ def test_what_is_printed_says_the_same_when_it_is_read(tmp_path, options):
             "[prices.\"a.b\"] has no key 'out'; it may have: prompt",
         ),
         ("[prices]\nm = 1", '[prices."m"]: '),
+        ("[tenants.ann]\nweight = 0", '[tenants."ann"] weight: Input should be greater than 0'),
+        ('[tenants.ann]\nquota_period = "week"', "[tenants.\"ann\"] quota_period: Input should be 'day' or 'month'"),
+        ("[tenants.ann]\nrate = 1", "[tenants.\"ann\"] has no key 'rate'; it may have: weight, requests_per_minute"),
+        ("[tenant_defaults]\nqueued = 0.5", "[tenant_defaults] queued: Input should be a valid integer"),
+        ("[limits]\nslow_seconds = 0", "[limits] slow_seconds: Input should be greater than 0"),
         ("[[public_prefixes]]", "[[public_prefixes]]: Value error, give messages, or a prompt"),
         (
             '[[public_prefixes]]\nprompt = "a"\nmessages = []',

@@ -20,7 +20,7 @@ from semantic_parrot.core.runtime import Runtime
 from semantic_parrot.server.cli import app
 from semantic_parrot.server.listener import bind
 from semantic_parrot.server.options import ServeOptions
-from semantic_parrot.server.serve import open_tenants, serve
+from semantic_parrot.server.serve import open_store, serve
 from semantic_parrot.server.service import Settings
 from semantic_parrot.server.tenants.keys import Keyring, make
 from semantic_parrot.server.tenants.store import FILE, StoreError, TenantStore
@@ -247,7 +247,7 @@ def test_parrot_serve_asks_for_keys_where_others_can_reach_it(tmp_path):
 def test_on_loopback_keys_are_asked_for_if_that_is_said_and_elsewhere_always(tmp_path, host, asked, kept):
     options = ServeOptions(host=host, api_keys=asked, data_dir=str(tmp_path / "new"))
     with closing(bind(host, 0)) as sock:
-        tenants = open_tenants(options, sock)
+        tenants = open_store(options, sock)
     assert (tenants is not None, (tmp_path / "new" / FILE).exists()) == (kept, kept)
     if tenants is not None:
         tenants.close()

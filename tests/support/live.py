@@ -20,8 +20,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from semantic_parrot.core.runtime import Runtime
 from semantic_parrot.server.app import create_app
-from semantic_parrot.server.listener import Protocol, bind
+from semantic_parrot.server.listener import bind
 from semantic_parrot.server.service import Settings
+from semantic_parrot.server.slow import impatient
 
 
 def _get(url: str) -> str:
@@ -139,7 +140,7 @@ class LocalServer(_Server):
         self.app = create_app(runtime, settings, **more)
         config = uvicorn.Config(
             self.app,
-            http=Protocol,
+            http=impatient((settings or Settings()).slow),
             lifespan="on",
             log_config=None,
             access_log=False,
