@@ -170,7 +170,7 @@ def test_what_is_printed_says_the_same_when_it_is_read(tmp_path, options):
         ('# one\n[engine] # two\n\nmodel = """a\nb"""\nengines = 0\n[server]\nport = 1\n', "[engine] engines: Input"),
         ("[scheduling]\ndisable = [\n  1,\n]\ntpot_ms = 3", "[scheduling] disable.0: Input should be a valid string"),
         ("scheduling.tpot_ms = 0\nserver.port = 1", "[scheduling] tpot_ms: Input should be greater than 0"),
-        ('[engine]\nkernels = "cuda"', "[engine] kernels: Input should be 'auto', 'torch' or 'triton'"),
+        ('[engine]\nkernels = "cuda"', "[engine] kernels: Input should be 'auto', 'torch', 'c' or 'triton'"),
         ("[server]\nprot = 1", "[server] has no key 'prot'; it may have: host, port"),
         ("[engine]\nmodels = 1", "[engine] has no key 'models'; it may have: model, engines, deterministic, kv_tokens"),
         ("[sched]\nx = 1", "no section or key 'sched'; there is: server, engine, scheduling, journal, prices"),
