@@ -27,13 +27,14 @@ _LOGGED = logging.getLogger("semantic_kernel.functions.kernel_function")
 
 
 class Invocation:
-    """A deferred one. `done`: the error that it raised, or None, once it ran."""
+    """A deferred one. `done`: the error that it raised, or None, once it ran; `told`: who awaited it got the error."""
 
     def __init__(self, block: deferred, function: Any, arguments: Any) -> None:
         self.block = block
         self.function = function
         self.arguments = arguments
         self.planned = Planned()
+        self.told = False
         self.result = pending(function, self)
         self.done: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
 
@@ -50,6 +51,7 @@ class Invocation:
         await self.block.flush()
         error = await asyncio.shield(self.done)
         if error is not None:
+            self.told = True
             raise error
 
     def needs(self) -> list[Invocation]:
@@ -71,6 +73,7 @@ class deferred(Taking):
         self.left = False
         self._kernel = kernel
         self._waiting: list[Invocation] = []
+        self._ran: list[Invocation] = []
         self._token: Token[Taking | None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -85,10 +88,11 @@ class deferred(Taking):
         if error is not None:
             self.left = True
             return
-        ran = await self.flush()
-        for invocation in ran:
+        await self.flush()
+        # Also of those that ran before, because something else was awaited.
+        for invocation in self._ran:
             failed = invocation.done.result()
-            if failed is not None:
+            if failed is not None and not invocation.told:
                 raise failed
 
     # What the filter asks.
@@ -116,11 +120,12 @@ class deferred(Taking):
         context.arguments = _concrete(context.arguments)
         return False
 
-    async def flush(self) -> list[Invocation]:
-        """Run what is pending, as one program. Which that was; what it raised is in each."""
+    async def flush(self) -> None:
+        """Run what is pending, as one program; what it raised is in each."""
         ran, self._waiting = self._waiting, []
         if not ran:
-            return ran
+            return
+        self._ran += ran
         token = DEFERRAL.set(None)
         scope = PLANNER.new_scope(streaming=False)
         try:
@@ -136,7 +141,6 @@ class deferred(Taking):
         finally:
             scope.close()
             DEFERRAL.reset(token)
-        return ran
 
     def _plan(self, invocations: list[Invocation], scope: Scope) -> None:
         with PLANNER.guarded():

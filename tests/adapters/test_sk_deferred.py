@@ -286,3 +286,22 @@ async def test_stock_calls_beside_a_block_are_as_always(app, eager):
     async with deferred(app.kernel):
         await app("d", t="x")
         assert str(await eager("d", t="x"))
+
+
+async def test_what_failed_while_something_else_was_awaited_is_raised_when_the_block_ends(app):
+    async def block():
+        async with deferred(app.kernel):
+            await app("fails", x="1")
+            assert str(await (await app("d", t="x")))
+
+    with pytest.raises(KernelInvokeException, match="w-fails"):
+        await block()
+
+
+async def test_an_error_that_was_awaited_is_not_raised_again(app):
+    async with deferred(app.kernel):
+        first = await app("fails", x="1")
+        with pytest.raises(KernelInvokeException, match="w-fails"):
+            await first
+        second = await app("d", t="x")
+    assert str(second)
