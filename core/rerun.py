@@ -19,47 +19,46 @@ class Told:
 
     def __init__(self) -> None:
         self.engine: int | None = None
-        self._text: defaultdict[int, str] = defaultdict(str)
-        self._at: dict[int, int] = {}  # characters of it that the present attempt has repeated
+        self._parts: defaultdict[int, list[str]] = defaultdict(list)
+        self._before: dict[int, str] = {}  # by choice, what this attempt has to say again
+        self._at: dict[int, int] = {}  # characters of it that it has said
         self._whole = True
 
     @property
     def resumable(self) -> bool:
-        return self._whole or not self._text
+        return self._whole or not self._parts
 
     def again(self) -> None:
         """Another attempt begins."""
-        self._at = dict.fromkeys(self._text, 0)
+        self._before = {index: self._text(index) for index in self._parts}
+        self._at = dict.fromkeys(self._before, 0)
 
     def new(self, item: Delta | Done) -> Delta | Done | None:
         """`item` without what was told before; None: that is nothing. Raises EngineFailed where it says something
         else."""
         if isinstance(item, Done):
             for index, choice in enumerate(item.choices):
-                self._repeats(index, choice.text, 0)
-                if len(choice.text) < len(self._text[index]):
+                if not choice.text.startswith(self._text(index)):
                     self._differs(index)
             return item
-        told, at = self._text[item.index], self._at.get(item.index)
-        if at is not None and at < len(told):
-            self._repeats(item.index, item.text, at)
-            self._at[item.index] = at + len(item.text)
-            fresh = item.text[len(told) - at :]
+        at, before = self._at.get(item.index, 0), self._before.get(item.index, "")
+        if at < len(before):
+            repeated, fresh = item.text[: len(before) - at], item.text[len(before) - at :]
+            if not before.startswith(repeated, at):
+                self._differs(item.index)
+            self._at[item.index] = at + len(repeated)
             if not fresh:
                 return None
             item = replace(item, text=fresh)
-        self._at.pop(item.index, None)
-        self._text[item.index] += item.text
+        self._parts[item.index].append(item.text)
         self._whole = self._whole and not item.calls and not item.logprobs
         return item
 
-    def _repeats(self, index: int, text: str, at: int) -> None:
-        told = self._text[index][at:]
-        if not (text.startswith(told) or told.startswith(text)):
-            self._differs(index)
+    def _text(self, index: int) -> str:
+        return "".join(self._parts[index])
 
     def _differs(self, index: int) -> None:
-        message = f"the engine was lost after {len(self._text[index])} characters, and another one answers otherwise"
+        message = f"the engine was lost after {len(self._text(index))} characters, and another one answers otherwise"
         raise EngineFailed(message)
 
 
