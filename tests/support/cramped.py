@@ -18,12 +18,12 @@ def no_python_memory():
 
 
 class Cramped:
-    """Stands before a runner: a batch for which there is `too_little` memory ends behind the model's last layer, when
-    its keys and values have been written."""
+    """Stands before a runner: a batch for which there is `too_little` memory ends behind the model's output layer, when
+    its keys and values have been written, whatever computes the layers."""
 
     def __init__(self, b, too_little, fail):
         self.runner, self.too_little, self.fail, self.failures = b.recorded.runner, too_little, fail, 0
-        self.runner._model.model.norm.register_forward_hook(self.leave)
+        self.runner._model.lm_head.register_forward_hook(self.leave)
         self.lacking = False
         b.recorded.runner = self
 
