@@ -56,7 +56,8 @@ from semantic_parrot.core.request import Message, ModelRequest
 logger = logging.getLogger(__name__)
 
 _COUNTERS = ("prompt_tokens_computed", "prompt_tokens_reused", "kv_blocks_restored", "generated_tokens", "steps")
-_BACKOFF = (0.0, 1.0, 5.0, 30.0)  # seconds before a restart, by how many in a row failed to load
+_BACKOFF = (0.0, 0.5, 1.0, 2.0, 5.0, 30.0)  # seconds before a restart, by how many in a row failed to load
+_HOPELESS = 6  # failures in a row after which nobody waits for the next try
 
 
 class NativeEngine:
@@ -146,7 +147,7 @@ class NativeEngine:
 
     @property
     def coming(self) -> bool:
-        return self._keeper is not None and not self.healthy and not self._failures
+        return self._keeper is not None and not self.healthy and self._failures < _HOPELESS
 
     def watch(self, told: Callable[[], None]) -> None:
         self._watchers.append(told)
