@@ -30,14 +30,14 @@ log = logging.getLogger(__name__)
 
 
 class Courier:
-    """Owned by one process. Its methods may be called from any thread and never block."""
+    """Owned by one process. Its methods may be called from any thread and never block. `origins`: of values."""
 
-    def __init__(self) -> None:
+    def __init__(self, origins: Origins) -> None:
         self._loop = asyncio.new_event_loop()
         self._clients: dict[Hashable, RunClient] = {}
         self._drains: dict[Book, asyncio.Task[None]] = {}
         self._releases: set[asyncio.Task[None]] = set()
-        self._origins = Origins()
+        self._origins = origins
         self._closed = False
         self._refusals: Counter[Endpoint] = Counter()
         #: Endpoints that take no programs: no Parrot servers, or they refuse each one.
@@ -113,9 +113,9 @@ class Courier:
             book.end(reason)
 
     def _record(self, book: Book, event: Event) -> None:
-        book.record(event)
-        if isinstance(event, CallFinished) and book.run_id is not None:
+        if isinstance(event, CallFinished) and book.run_id is not None:  # before the app has it
             self._origins.remember(book.endpoint, first_text(event.response), book.run_id, event.id)
+        book.record(event)
 
     def _refused(self, book: Book, error: ParrotError) -> None:
         """A program was refused; if that was for no call in it, the next one will fare no better."""
@@ -159,16 +159,18 @@ class Courier:
 
 
 class Couriers:
-    """The courier of this process: made when first needed, and made anew after a fork."""
+    """The courier of this process: made when first needed, and made anew after a fork. `origins`: of the values that
+    calls have made, planned or not."""
 
     def __init__(self) -> None:
+        self.origins = Origins()
         self._lock = threading.Lock()
         self._courier: Courier | None = None
 
     def get(self) -> Courier:
         with self._lock:
             if self._courier is None:
-                self._courier = Courier()
+                self._courier = Courier(self.origins)
             return self._courier
 
     def close(self) -> None:
@@ -178,7 +180,8 @@ class Couriers:
                 self._courier = None
 
     def forked(self) -> None:
-        # Thread, loop and connections are the parent's.
+        # Thread, loop and connections are the parent's, and who held a lock may not be here.
+        self.origins = Origins()
         self._lock = threading.Lock()
         self._courier = None
 

@@ -5,6 +5,7 @@ A hint for the server's reports, by which no answer changes: a text may be the s
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from typing import Any
@@ -16,18 +17,27 @@ from semantic_parrot.core.wire import TEMPLATE
 SHORTEST, LONGEST = 24, 65_536
 #: Values that are remembered; of them, the newest are searched for inside longer texts; sources that are named.
 REMEMBERED, SEARCHED, NAMED = 512, 32, 16
+#: Characters of a call's id: a server that gives longer ones is told nothing of it.
+NAME = 1024
 
 
 class Origins:
-    """Of the values of one process. `place`: whose they are; what came from elsewhere is not recognised. Owned by one
-    thread."""
+    """Of the values of one process. `place`: whose they are; what came from elsewhere is not recognised.
+    Thread-safe."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._values: OrderedDict[tuple[Hashable, str], Source] = OrderedDict()
 
-    def remember(self, place: Hashable, value: object, run: str, call: str) -> None:
-        """Call `call` of `run` has made `value`."""
-        if isinstance(value, str) and SHORTEST <= len(value.strip()) <= LONGEST:
+    @property
+    def empty(self) -> bool:
+        return not self._values
+
+    def remember(self, place: Hashable, value: object, run: str | None, call: str) -> None:
+        """Call `call` of `run` has made `value`; None: it came alone, and `call` is the id of its answer."""
+        if not isinstance(value, str) or not SHORTEST <= len(value.strip()) <= LONGEST or not 0 < len(call) <= NAME:
+            return
+        with self._lock:
             self._values[place, value.strip()] = Source(run=run, call=call)
             self._values.move_to_end((place, value.strip()))
             if len(self._values) > REMEMBERED:
@@ -36,6 +46,8 @@ class Origins:
     def sources(self, place: Hashable, request: Any) -> list[Source]:
         """The calls whose values stand in the texts of `request` (JSON)."""
         found: dict[Source, None] = {}
+        with self._lock:
+            newest = [(value, source) for (owner, value), source in _newest(self._values, SEARCHED) if owner == place]
         for text in _texts(request):
             whole = self._values.get((place, text.strip()))
             if whole is not None:
@@ -43,14 +55,14 @@ class Origins:
                 continue
             if len(text) > LONGEST:
                 continue
-            for (owner, value), source in _newest(self._values, SEARCHED):
-                if owner == place and len(value) < len(text) and value in text:
+            for value, source in newest:
+                if len(value) < len(text) and value in text:
                     found[source] = None
         return list(found)[:NAMED]
 
     def told(self, place: Hashable, program: Program) -> Program:
         """`program` with its `parrot.sources`."""
-        if not self._values:
+        if self.empty:
             return program
         named = {call.id: found for call in program.calls if (found := self.sources(place, call.request))}
         if not named:

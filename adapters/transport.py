@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, cast
 import openai
 
 from semantic_parrot.adapters.answers import Answer, Failed, Finished
+from semantic_parrot.adapters.carrying import heard, told
 from semantic_parrot.adapters.endpoint import NO_KEY, Endpoint
 from semantic_parrot.adapters.openai_http import http
 from semantic_parrot.adapters.replay import StreamReplay, to_json
@@ -167,7 +168,8 @@ class ClaimingTransport(_Transport, http.BaseTransport):
         inner = self._inner.get(os.getpid())
         if inner is None:  # of two threads that get here together, one sees its transport dropped unused
             inner = self._inner.setdefault(os.getpid(), http.HTTPTransport(**self._connections()))
-        return inner.handle_request(request)
+        sent = told(self._endpoint, request)
+        return heard(self._endpoint, sent, inner.handle_request(sent))
 
     def close(self) -> None:
         inner = self._inner.pop(os.getpid(), None)
@@ -206,7 +208,8 @@ class AsyncClaimingTransport(_Transport, http.AsyncBaseTransport):
         """The ordinary way."""
         embedded = self._endpoint.embedded is not None
         self._prepare(request, await asyncio.to_thread(self._endpoint.url) if embedded else "")
-        return await (await self._of_this_loop()).handle_async_request(request)
+        sent = told(self._endpoint, request)
+        return heard(self._endpoint, sent, await (await self._of_this_loop()).handle_async_request(sent))
 
     async def _of_this_loop(self) -> Any:
         loop = asyncio.get_running_loop()

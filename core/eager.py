@@ -12,21 +12,23 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from semantic_parrot.core.engines.protocol import Delta, Done
-from semantic_parrot.core.errors import DeadlineExceeded, InvalidRequest, ParrotError, Unsupported
+from semantic_parrot.core.errors import DeadlineExceeded, InvalidRequest, ParrotError
 from semantic_parrot.core.hints import UNSTATED, Hints
 from semantic_parrot.core.model import Value
-from semantic_parrot.core.program import Milliseconds, Objective, explain
+from semantic_parrot.core.program import Milliseconds, Objective, Sources, explain
 
 _MILLISECONDS: TypeAdapter[float] = TypeAdapter(Milliseconds)
 
 
 class EagerOptions(Value):
-    """The field `parrot` of a body. `session`: it ends with it. `deadline_ms`: then the call ends with an error."""
+    """The field `parrot` of a body. `session`: it ends with it. `deadline_ms`: then the call ends with an error.
+    `sources`: earlier calls whose values are texts in the request; a hint, on which no answer depends."""
 
     session: str | None = None
     objective: Objective | None = None
     deadline_ms: Milliseconds | None = None
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
+    sources: Sources = Field(default=[])
 
     def hints(self, tenant: str) -> Hints:
         """What the scheduler is told; the time runs from now on."""
@@ -44,8 +46,6 @@ def take_options(body: Mapping[str, Any]) -> tuple[dict[str, Any], EagerOptions]
     """(`body` without its field `parrot`, what that says). Raises InvalidRequest with the place."""
     rest = dict(body)
     stated = rest.pop("parrot", None)
-    if isinstance(stated, dict) and "sources" in stated:
-        raise Unsupported("parrot.sources is not supported yet: nothing traces values", where="parrot.sources")
     try:
         return rest, EagerOptions.model_validate({} if stated is None else stated)
     except ValidationError as error:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from semantic_parrot.core.analysis import Class
     from semantic_parrot.core.events import CallFailed, CallFinished
     from semantic_parrot.core.execution import Ready
+    from semantic_parrot.core.hints import Hints
     from semantic_parrot.core.run import Run
 
 
@@ -34,11 +35,15 @@ class Execution:
 @dataclass(frozen=True, slots=True)
 class SingleCall:
     """A call that came alone, under the `id` of its answer, as it ended: with `done`, or with an `error` code
-    (that of Cancelled if its client left). `began` in Unix time; `seconds`: from there."""
+    (that of Cancelled if its client left). `began` in Unix time; `seconds`: from there. `sources`: (run, call) of those
+    whose values it reads."""
 
     id: str
     tenant: str
     body: Mapping[str, Any]
+    objective: Class
+    because: str
+    sources: tuple[tuple[str, str], ...]
     began: float
     seconds: float
     done: Done | None
@@ -78,14 +83,16 @@ async def watched(
     observers: Sequence[Observer],
     *,
     id: str,
-    tenant: str,
     body: Mapping[str, Any],
+    hints: Hints,
+    sources: tuple[tuple[str, str], ...] = (),
 ) -> AsyncGenerator[Delta | Done, None]:
     """`items`, the answer to a call that came alone; the `observers` are told of its end."""
     began, start, over = time.time(), time.monotonic(), False
 
     def tell(done: Done | None, error: str | None) -> None:
-        call = SingleCall(id, tenant, body, began, time.monotonic() - start, done, error)
+        seconds = time.monotonic() - start
+        call = SingleCall(id, hints.tenant, body, hints.objective, hints.because, sources, began, seconds, done, error)
         for observer in observers:
             observer.single_ended(call)
 

@@ -19,7 +19,7 @@ from semantic_parrot.core.shape import Shapes
 
 __all__ = [
     "Arm", "Body", "Branch", "Call", "Lifetime", "Map", "Milliseconds", "Objective", "Options", "Program", "Quota",
-    "Result", "Source", "Terms", "explain", "parse_program", "place",
+    "Result", "Source", "Sources", "Terms", "explain", "parse_program", "place",
 ]  # fmt: skip
 
 Objective = Literal["latency", "throughput"]
@@ -46,10 +46,19 @@ class Quota(Value):
 
 
 class Source(Value):
-    """A call of another run, by the ids of both."""
+    """A call of another run, by the ids of both. `run` None: a call that came alone, by the id of its answer."""
 
-    run: Reference
+    run: Reference | None = None
     call: Reference
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """(run, call): one that came alone is the one call of a run of that id."""
+        return self.run or self.call, self.call
+
+
+#: Those of one call.
+Sources = Annotated[list[Source], Field(max_length=16)]
 
 
 class Options(Value):
@@ -65,7 +74,7 @@ class Options(Value):
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     quota: Quota | None = None
     max_concurrency: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    sources: dict[Reference, Annotated[list[Source], Field(max_length=16)]] = Field(default={})
+    sources: dict[Reference, Sources] = Field(default={})
 
 
 @dataclass(frozen=True, slots=True)

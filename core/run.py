@@ -117,7 +117,7 @@ class Run:
     def outside(self, node: Node[Run]) -> tuple[tuple[str, str], ...]:
         """(run, call) of those of other runs whose values the call `node` reads, or its client says it does."""
         stated = self.terms.parrot.sources.get(node.site, ())
-        return tuple(dict.fromkeys((*outside(self.session.graph, node), *((s.run, s.call) for s in stated))))
+        return tuple(dict.fromkeys((*outside(self.session.graph, node), *(source.place for source in stated))))
 
     def recall(self) -> None:
         """Give the calls that ended in an earlier server the ends that they had."""

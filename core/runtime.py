@@ -28,8 +28,10 @@ from semantic_parrot.core.salts import Salts
 from semantic_parrot.core.scheduling import OPTIMISATIONS, Policy
 from semantic_parrot.core.session import Session
 from semantic_parrot.core.sessions import Sessions
+from semantic_parrot.core.singles import Singles
 from semantic_parrot.core.snapshot import Snapshot, snapshot, snapshot_of_past
 from semantic_parrot.core.tenants import Terms
+from semantic_parrot.core.trace import Trace
 from semantic_parrot.core.usage import Price
 
 if TYPE_CHECKING:
@@ -89,6 +91,7 @@ class Runtime:
         self.observers: list[Observer] = []
         self.sessions = Sessions(self._new_session, session_idle)
         self.history = History()
+        self.singles = Singles()
         self._grace = grace
         self._runs: dict[str, Run] = {}
         self._uses: defaultdict[str, NextUses] = defaultdict(NextUses)  # by tenant
@@ -261,19 +264,29 @@ class Runtime:
         return sorted(found.values(), key=lambda run: run.created)[-most:]
 
     def snapshot(self, run_id: str, tenant: str = "") -> Snapshot:
-        """What is known of a tenant's run, also of one that can't be read any more, if it is not long ago; "latest": of
-        the one that began last. Raises NotFound."""
+        """What is known of a tenant's run, also of one that can't be read any more, if it is not long ago, and of a
+        call that came alone and has ended, under the id of its answer; "latest": of the run that began last. Raises
+        NotFound."""
         if run_id == "latest":
             run, trace = next(reversed(self.runs_of(tenant)), None), self.history.latest(tenant)
         else:
             run, trace = self._runs.get(run_id), self.history.find(run_id)
             run = run if run is not None and run.tenant == tenant else None
-            trace = trace if trace is not None and trace.tenant == tenant else None
+            trace = trace if trace is not None and trace.tenant == tenant else self._single(run_id, tenant)
         if run is not None:
             return snapshot(run)
         if trace is not None:
             return snapshot_of_past(trace)
         raise NotFound("there was no run yet" if run_id == "latest" else f"no run {run_id!r}", where=run_id)
+
+    def _single(self, id: str, tenant: str) -> Trace | None:
+        call = self.singles.find(id, tenant)
+        return None if call is None else call.trace(self.calls.price(call.model))
+
+    def _known(self, run_id: str, tenant: str) -> bool:
+        """Whether there is something to tell of the tenant's run, or call that came alone."""
+        found = self._runs.get(run_id) or self.history.find(run_id) or self.singles.find(run_id, tenant)
+        return found is not None and found.tenant == tenant
 
     def release(self, run: Run, unclaimed: Collection[str]) -> None:
         """The client is done with `run`: cancel what is left of it, count what it never used."""
@@ -313,7 +326,8 @@ class Runtime:
             bound = Bound(hints.due, options.deadline_ms)
             items = bound.over(items) if session is None else session.hold(bound, items)
         concerned = [observer for observer in self.observers if observer.singles]
-        return watched(items, concerned, id=id, tenant=tenant, body=body) if concerned else items
+        sources = tuple(source.place for source in options.sources if self._known(source.place[0], tenant))
+        return watched(items, [self.singles, *concerned], id=id, body=body, hints=hints, sources=sources)
 
     async def tokenize(self, model: str, content: str | tuple[Message, ...]) -> list[int]:
         """Raises UnknownModel."""

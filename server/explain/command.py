@@ -29,6 +29,9 @@ from semantic_parrot.server.explain.terminal import printable, show
 #: Columns where standard output is no terminal.
 COLUMNS = 120
 
+#: What the id of a run begins with, and those of calls that came alone.
+IDS = ("run_", "chatcmpl-", "cmpl-", "resp_")
+
 _CHAIN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -53,7 +56,7 @@ def explain(options: ExplainOptions) -> int:
         chain = what is not None and _CHAIN.fullmatch(what) is not None and not Path(what).exists()
         if options.input is not None and not chain:
             raise Refused("--input is for a chain, module:name")
-        if what is None or what.startswith("run_"):
+        if what is None or what.startswith(IDS):
             _explain_run(options, "latest" if what is None else what)
         elif chain:
             _explain_chain(options, what)

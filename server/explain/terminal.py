@@ -90,6 +90,7 @@ def _details(call: Mapping[str, Any], width: int) -> Iterator[Text]:
     rows = [("state", words.state(call))]
     if call["waited_for"] is not None:
         rows.append(("waited for", call["waited_for"]))
+    rows += [("values from" if i == 0 else "", line) for i, line in enumerate(words.outside(call))]
     rows += [("objective", words.objective(call)), ("task group", words.group(call))]
     rows += [("prefix" if i == 0 else "", line) for i, line in enumerate(words.prefixes(call))]
     rows += [("engine", words.engine(call)), ("times", words.times(call)), ("start", words.start(call))]

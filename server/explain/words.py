@@ -50,6 +50,14 @@ def prefixes(call: Mapping[str, Any]) -> list[str]:
     return lines or ["shared with no other call"]
 
 
+def outside(call: Mapping[str, Any]) -> list[str]:
+    """The calls of other runs whose values it reads."""
+    return [
+        there["run"] if there["call"] == there["run"] else f"{there['call']} of {there['run']}"
+        for there in call["outside"]
+    ]
+
+
 def group(call: Mapping[str, Any]) -> str:
     own = call["task_group"]
     return "none" if own is None else f"{own['id']}: {listed(own['calls'], own['size'])}"

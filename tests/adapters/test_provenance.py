@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import httpx
 import pytest
 from hypothesis import given
@@ -11,7 +13,10 @@ from lc_shapes import P, step
 from live import LocalServer
 from scripted import ScriptedEngine, answer
 
-from semantic_parrot.adapters.langchain import ChatParrot, disabled
+from semantic_parrot.adapters.carrying import EVENTS, JSON, _whole, heard, told
+from semantic_parrot.adapters.endpoint import Endpoint
+from semantic_parrot.adapters.langchain import ChatParrot, ParrotLLM, disabled
+from semantic_parrot.adapters.openai_http import http
 from semantic_parrot.adapters.provenance import LONGEST, NAMED, REMEMBERED, SEARCHED, SHORTEST, Origins
 from semantic_parrot.core.program import Call, Program, Source
 from semantic_parrot.core.runtime import Runtime
@@ -132,3 +137,118 @@ def test_the_same_input_again_is_no_source(verbose):
     for _ in range(2):
         chain.invoke({"x": "a text of the app, of some length, twice"})
     assert [call["outside"] for call in latest(verbose)["calls"]] == [[], []]
+
+
+# Calls that go out by themselves.
+
+
+def opaque():
+    """What no lowering reads: between two models it costs a round trip."""
+    return RunnableLambda(lambda message: "Of this: " + str(getattr(message, "content", message)).strip() + ".")
+
+
+def alone(server):
+    """The ids of the calls that came alone so far, in their order."""
+    return list(server.runtime.singles._kept)
+
+
+def outside(server, id):
+    return [call["outside"] for call in httpx.get(f"{server.url}/runs/{id}/report").json()["calls"]]
+
+
+async def through(chain, way, text):
+    match way:
+        case "invoke":
+            return chain.invoke(text).content
+        case "ainvoke":
+            return (await chain.ainvoke(text)).content
+        case "stream":
+            return "".join(piece.content for piece in chain.stream(text))
+    return "".join([piece.content async for piece in chain.astream(text)])
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream"])
+@pytest.mark.parametrize("model", ["chain", "calls"])
+async def test_each_of_three_models_with_functions_between_cites_the_one_before(verbose, way, model):
+    llm = ChatParrot(base_url=verbose.url, temperature=0, max_retries=0)
+    before, text = verbose.requests(), "a question of the app"
+    if model == "chain":
+        text = await through(llm | opaque() | llm | opaque() | llm, way, text)
+    else:
+        for _ in range(3):
+            text = opaque().invoke(await through(llm, way, text))
+    assert verbose.requests() - before == 3
+    ids = alone(verbose)
+    cited = [[[{"run": id, "call": id}]] for id in ids]
+    assert [outside(verbose, id) for id in ids] == [[[]], *cited[:2]]
+    await llm.aclose()
+
+
+def test_a_program_cites_a_call_that_came_alone_and_is_cited_by_one(verbose):
+    llm = ChatParrot(base_url=verbose.url, temperature=0, max_retries=0)
+    chain = llm | opaque() | step("A {x}", llm) | P("B {y}") | llm | opaque() | llm
+    before = verbose.requests()
+    lowered = chain.invoke("a question of the app")
+    assert verbose.requests() - before == 3
+    first, last = alone(verbose)
+    [run] = httpx.get(f"{verbose.url}/runs").json()["data"]
+    assert outside(verbose, run["id"]) == [[{"run": first, "call": first}], []]
+    assert outside(verbose, last) == [[{"run": run["id"], "call": "text1"}]]
+    with disabled():
+        assert chain.invoke("a question of the app").content == lowered.content
+    assert [outside(verbose, id) for id in alone(verbose)[2:]] == [[[]]] * 4
+
+
+def test_nodes_of_a_graph_cite_each_other(verbose):
+    graph = pytest.importorskip("langgraph.graph")
+    llm = ChatParrot(base_url=verbose.url, temperature=0, max_retries=0)
+    made = graph.StateGraph(dict)
+    for name, after in (("write", graph.START), ("review", "write")):
+        made.add_node(name, lambda state: {"text": llm.invoke(f"Now: {state['text']}").content})
+        made.add_edge(after, name)
+    made.compile().invoke({"text": "a question of the app"})
+    first, second = alone(verbose)
+    assert outside(verbose, second) == [[{"run": first, "call": first}]]
+
+
+def test_completions_and_what_the_app_says_itself(verbose):
+    llm = ParrotLLM(base_url=verbose.url, temperature=0, max_retries=0)
+    text = llm.invoke("a question of the app")
+    assert "".join(llm.stream(f"Of this: {text}")).strip()
+    said = {"parrot": {"sources": [], "priority": 1}}
+    llm.bind(extra_body=said).invoke(f"Once more: {text}")
+    llm.bind(extra_body={"parrot": {"priority": 1}}).invoke(f"Again: {text}")
+    first, second, third, fourth = alone(verbose)
+    cited = [[{"run": first, "call": first}]]
+    assert [outside(verbose, id) for id in (second, third, fourth)] == [cited, [[]], cited]
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"", JSON), (b"[]", JSON), (b"{", JSON), (b"[" * 100_000, JSON), (b"\xff", JSON),
+        (b"data: [DONE]\n\n", EVENTS),
+        (b'data: {"id": "x", "choices": [{"index": 0, "delta": {"content": "half of"}}]}\n\n' * 2, EVENTS),
+        (b'data: {"choices": 3}\n\ndata: [DONE]\n\n', EVENTS), (b"data: 1\n\ndata: [DONE]\n\n", EVENTS),
+        (b'data: {"choices": [{"index": 0, "delta": {"content": 7}}]}\n\ndata: [DONE]\n\n', EVENTS),
+    ],
+)  # fmt: skip
+def test_what_is_no_answer_is_nothing(body, kind):
+    assert not _whole(body, kind)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_only_parrot_servers_are_told_beside_what_was_stated(ours):
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": LONG}}
+    answer = {"id": "chatcmpl-x", "choices": [choice], **({"parrot": {"engine": "e"}} if ours else {})}
+    endpoint, bodies = Endpoint(f"http://there/{ours}"), []
+    for text in ("x", LONG):
+        asked = http.Request("POST", "http://there/chat/completions", json={**chat(text), "parrot": {"priority": 1}})
+        sent = told(endpoint, asked)
+        bodies.append(json.loads(sent.content))
+        came = http.ByteStream(json.dumps(answer).encode())
+        response = heard(endpoint, sent, http.Response(200, headers={"content-type": JSON}, stream=came))
+        assert json.loads(response.read()) == answer
+    cited = {"sources": [{"call": "chatcmpl-x"}]} if ours else {}
+    assert bodies == [{**chat(text), "parrot": {"priority": 1, **more}} for text, more in (("x", {}), (LONG, cited))]
+    assert int(sent.headers["content-length"]) == len(sent.content)

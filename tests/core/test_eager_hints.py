@@ -6,7 +6,7 @@ import pytest
 from scripted import ScriptedEngine, text_of
 
 from semantic_parrot.core.eager import Criteria, parse_criteria
-from semantic_parrot.core.errors import Cancelled, DeadlineExceeded, InvalidRequest, NotFound, Unsupported
+from semantic_parrot.core.errors import Cancelled, DeadlineExceeded, InvalidRequest, NotFound
 from semantic_parrot.core.program import Body, Call, parse_program
 from semantic_parrot.core.runtime import Runtime
 from semantic_parrot.core.wire import content_key, template
@@ -70,7 +70,13 @@ async def test_objective_deadline_and_priority_of_a_body_are_obeyed(single_fligh
 @pytest.mark.parametrize(
     ("stated", "error", "place"),
     [
-        ({"sources": ["v"]}, Unsupported, "parrot.sources"),
+        ({"sources": ["v"]}, InvalidRequest, "parrot.sources[0]"),
+        ({"sources": {"call": "chatcmpl-1"}}, InvalidRequest, "parrot.sources"),
+        ({"sources": [{"run": "run_1"}]}, InvalidRequest, "parrot.sources[0].call"),
+        ({"sources": [{"call": ""}]}, InvalidRequest, "parrot.sources[0].call"),
+        ({"sources": [{"call": "x", "text": "y"}]}, InvalidRequest, "parrot.sources[0].text"),
+        ({"sources": [{"call": "x" * 4097}]}, InvalidRequest, "parrot.sources[0].call"),
+        ({"sources": [{"call": f"x{i}"} for i in range(17)]}, InvalidRequest, "parrot.sources"),
         ({"deadline_ms": 0}, InvalidRequest, "parrot.deadline_ms"),
         ({"deadline_ms": -1}, InvalidRequest, "parrot.deadline_ms"),
         ({"objective": "fast"}, InvalidRequest, "parrot.objective"),

@@ -311,3 +311,34 @@ def test_the_axis_has_a_few_round_times(longest):
 def test_times_read_well():
     shown = [seconds(value) for value in (None, 0.0, 0.0004, 0.0123, 0.9996, 61.0)]
     assert shown == ["–", "0.0 ms", "0.4 ms", "12 ms", "1.00 s", "61.00 s"]
+
+
+def test_calls_that_came_alone_and_what_they_carried(site, capsys, tmp_path):
+    def asked(path, **body):
+        return site.http.post(path, json={"model": "default", **body}).json()["id"]
+
+    first = asked("/v1/chat/completions", messages=[{"role": "user", "content": "hi"}])
+    run = site.http.post("/v1/runs", json=PROGRAM).json()["id"]
+    sources = [{"call": first}, {"run": run, "call": "long"}, {"call": "chatcmpl-nobody"}]
+    second = asked("/v1/completions", prompt="and then", parrot={"sources": sources})
+    third = asked("/v1/responses", input="and so", parrot={"sources": [{"call": second}]})
+    for id, carried in ((first, []), (second, [first, f"long of {run}"]), (third, [second])):
+        code, out, err = told(capsys, id, url=site.server.base)
+        assert (code, err) == (0, "")
+        assert out.startswith(f"{id}\n  finished, took ")
+        begins = [i for i, line in enumerate(out.splitlines()) if line.startswith("  values from")]
+        lines = out.splitlines()[begins[0] : begins[0] + len(carried)] if begins else []
+        assert [line.removeprefix("  values from").strip() for line in lines] == carried
+    page = tmp_path / "call.html"
+    assert told(capsys, second, url=site.server.base, html=page) == (0, "", f"wrote {page}\n")
+    assert f"<dt>values from</dt><dd>{first}, long of {run}</dd>" in page.read_text()
+    shown = site.http.get(f"/dashboard/runs/{second}")
+    assert (shown.status_code, f'href="/dashboard/runs/{first}"' in shown.text) == (200, True)
+
+
+def test_a_call_that_streamed_is_there_too(site, capsys):
+    body = {"model": "default", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+    with site.http.stream("POST", "/v1/chat/completions", json=body) as response:
+        chunks = [line.removeprefix("data: ") for line in response.iter_lines() if line.startswith("data: {")]
+    code, out, _ = told(capsys, json.loads(chunks[0])["id"], url=site.server.base)
+    assert (code, "values from" in out) == (0, False)

@@ -44,7 +44,7 @@ def test_a_call_past_its_deadline_is_an_error_that_no_client_repeats(gated):
 @pytest.mark.parametrize(
     ("parrot", "status", "place"),
     [
-        ({"sources": []}, 400, "parrot.sources"),
+        ({"sources": [{"call": 7}]}, 400, "parrot.sources[0].call"),
         ({"deadline_ms": 0}, 400, "parrot.deadline_ms"),
         ({"objectives": {"a": "latency"}}, 400, "parrot.objectives"),
         ({"session": "ses_nobody"}, 404, "ses_nobody"),
