@@ -17,7 +17,7 @@ from lc_more_shapes import CORRECT
 from lc_shapes import FORMATTED, PROMISED, P, S, step
 from lc_trees import Trees
 
-from semantic_parrot.adapters.langchain import ChatParrot
+from semantic_parrot.adapters.langchain import ChatParrot, ParrotLLM
 from semantic_parrot.adapters.langchain.plan_cache import CHANGES, SHAPES, PlanCache
 from semantic_parrot.adapters.langchain.planner import PLANNER
 from semantic_parrot.adapters.plan import program_of
@@ -25,6 +25,7 @@ from semantic_parrot.adapters.plan import program_of
 TREES = int(os.environ.get("PARROT_FUZZ_TREES", "16")) * 4
 FIRST = int(os.environ.get("PARROT_FUZZ_SEED", "0"))
 LLM = ChatParrot(temperature=0, model="m")
+COMPLETION = ParrotLLM(temperature=0, model="m")
 
 
 def told(plan, streaming=False):
@@ -58,7 +59,7 @@ INPUTS = [{"x": "one", "q": "two <&>"}, {"x": "", "q": "\ue000{0}"}, {"x": "x", 
 def test_random_chains():
     found = 0
     for seed in range(FIRST, FIRST + TREES):
-        chain = Trees(seed, LLM).tree()
+        chain = Trees(seed, LLM, COMPLETION).tree()
         for streaming in (False, True):
             for given in INPUTS:
                 check(chain, given, streaming)
