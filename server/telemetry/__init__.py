@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Self
 
 from semantic_parrot.core.config import ConfigError
 from semantic_parrot.core.observer import Observer
+from semantic_parrot.server.telemetry import otel  # not its `tracing`: a module of that name is beside it
 from semantic_parrot.server.telemetry.json_logs import EventLog, JsonFormatter, logger, say
-from semantic_parrot.server.telemetry.otel import tracing
 
 if TYPE_CHECKING:
     from semantic_parrot.server.telemetry.tracing import Tracing
@@ -31,7 +31,7 @@ class Telemetry:
         machine. Raises ConfigError."""
         if prompts and log_format != "json":
             raise ConfigError("log_prompts needs log_format json: the text log has no line for a call")
-        traces = tracing(environ)
+        traces = otel.tracing(environ)
         observers: list[Observer] = [] if traces is None else [traces]
         if log_format == "json":
             handler = logging.StreamHandler()

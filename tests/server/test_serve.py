@@ -236,7 +236,7 @@ def test_what_an_engine_cannot_do_is_said_at_start_up():
         lines = [line for line in server.log().splitlines() if "can't do" in line]
     assert lines == ["parrot: WARNING: engine scripted-0 can't do preemption, retention: no effect there"]
     assert engine == {
-        "id": "scripted-0", "object": "engine", "model": "scripted", "up": True,
+        "id": "scripted-0", "object": "engine", "model": "scripted", "up": True, "trouble": "",
         "abilities": ["prefill-ahead", "salt"], "without": ["preemption", "retention"],
     }  # fmt: skip
 
