@@ -154,7 +154,11 @@ class Calls:
         assert content is not None
         engine = next((engine for engine in scheduler.engines if engine.healthy), scheduler.engines[0])
         try:
-            meter.reserve(len(await engine.tokenize(content)))
+            tokens = len(await engine.tokenize(content))
+        except Unsupported:  # of a server that does not tell its tokens, usage alone counts, once it says so
+            tokens = 0
+        try:
+            meter.reserve(tokens)
             async with aclosing(items):
                 async for item in items:
                     yield item
@@ -174,9 +178,9 @@ class Calls:
                             yield new
                 return
             except EngineFailed as error:
-                if told.engine is None or not told.resumable or not scheduler.elsewhere(told.engine):
+                if attempt == ATTEMPTS or told.engine is None or not told.resumable:
                     raise
-                if attempt == ATTEMPTS:
+                if not scheduler.elsewhere(told.engine):
                     raise
                 log.warning("a call is run again: %s", error.message)
                 told.again()

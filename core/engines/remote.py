@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
 from contextlib import aclosing
@@ -28,8 +27,6 @@ from semantic_parrot.core.engines.protocol import (
 from semantic_parrot.core.engines.reachable import PROBE_SECONDS, Reachable, describe
 from semantic_parrot.core.errors import ContextOverflow, EngineFailed, Unsupported
 from semantic_parrot.core.request import Message, ModelRequest
-
-log = logging.getLogger(__name__)
 
 #: Of a model whose server does not say it, and nobody else does.
 UNKNOWN_CONTEXT = 1 << 20

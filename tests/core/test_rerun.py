@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from scripted import ScriptedEngine
 
 from semantic_parrot.core.engines.protocol import Choice, Delta, Done, Usage
-from semantic_parrot.core.errors import EngineFailed
+from semantic_parrot.core.errors import EngineFailed, Unsupported
 from semantic_parrot.core.logprobs import TokenLogprob
+from semantic_parrot.core.program import parse_program
 from semantic_parrot.core.rerun import ATTEMPTS, Bill, Told
 from semantic_parrot.core.runtime import Runtime
 from semantic_parrot.core.tools import CallDelta
@@ -159,3 +160,26 @@ def test_the_payer_is_billed_once():
     for completion in (1, 3, 5):
         bill.took(Usage(10, 0, completion))
     assert taken == ["began", Usage(10, 4, 3), Usage(0, 0, 2)]
+
+
+async def test_a_quota_on_an_engine_that_does_not_tell_its_tokens():
+    """What was used counts: a run within its quota ends as ever, one past it is stopped."""
+    engine = ScriptedEngine()
+
+    async def refuses(content):
+        raise Unsupported("no tokens")
+
+    engine.tokenize = refuses
+    runtime = Runtime([engine])
+    await runtime.start()
+    calls = [{"id": "a", "output": "x", "request": BODY}]
+    content = {"$t": ["again ", {"var": "x"}]}
+    calls.append({"id": "b", "output": "y", "request": {**BODY, "messages": [{"role": "user", "content": content}]}})
+    for tokens, ended in ((1000, {"y"}), (4, set())):
+        run = runtime.submit(parse_program({"calls": calls, "parrot": {"quota": {"tokens": tokens}}}))
+        await run.wait()
+        errors = run.result()["errors"]
+        assert set(run.result()["outputs"]) == ended
+        codes = {error["code"] for error in errors.values()}
+        assert codes == set() if ended else "quota_exceeded" in codes
+    await runtime.close()
