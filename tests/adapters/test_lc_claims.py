@@ -152,8 +152,8 @@ def test_leaving_a_stream_ends_the_work(second_waits, leave):
         chunks.close()
     else:
         del chunks
-        gc.collect()
-    until(lambda: engine.running == 0)
+    # One collection does nothing while another thread, such as the server's, is collecting.
+    until(lambda: engine.running == 0 or (leave == "collect" and gc.collect() < 0))
 
 
 async def test_leaving_a_stream_of_a_task_ends_the_work(second_waits):

@@ -272,8 +272,8 @@ def test_plans_are_bounded_and_go_with_their_chain():
     (entry,) = cache._kept.values()
     assert len(entry.recipes) <= SHAPES
     del chain, entry
-    gc.collect()
-    assert not cache._kept
+    while cache._kept:  # until the test's time is over: one does nothing while another thread is collecting
+        gc.collect()
 
 
 def test_a_plan_that_is_made_while_another_thread_finds_a_change_is_not_kept():
