@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from semantic_parrot.core.errors import InvalidRequest
+from semantic_parrot.core.regexes import compile_alone
 
 #: Of a schema as compact JSON; compiling takes up to a second for this much.
 MAX_CHARACTERS = 65_536
@@ -140,10 +141,8 @@ def check_pattern(pattern: str, where: str) -> None:
     """Raises InvalidRequest for a regex that RE2 refuses, or that explodes once compiled."""
     import re2
 
-    options = re2.Options()
-    options.log_errors = False
     try:
-        size = re2.compile(pattern, options).programsize
+        size = compile_alone(pattern).programsize
     except re2.error as error:
         why = error.args[0] if error.args else error
         text = why.decode(errors="replace") if isinstance(why, bytes) else str(why)

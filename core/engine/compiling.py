@@ -25,7 +25,7 @@ class Compiling:
         self._waiting: dict[int, tuple[Sequence, Grammar, Future[Any], float]] = {}
 
     def add(self, sequence: Sequence, grammar: Grammar) -> None:
-        future = self._grammars.compile(grammar)
+        future = self._grammars.compile(grammar, sequence.directions.salt)
         self._waiting[sequence.id] = sequence, grammar, future, time.monotonic() + COMPILING
 
     def remove(self, id: int) -> bool:

@@ -18,7 +18,7 @@ from semantic_parrot.core.engine.closing import Closer, Way
 from semantic_parrot.core.errors import InvalidRequest
 from semantic_parrot.core.grammar import Grammar
 
-#: Compiled grammars that are kept; each takes up to some MiB.
+#: Compiled grammars that are kept, of all salts together; each takes up to some MiB.
 CACHED = 256
 #: Seconds for which a step waits for a mask at most: the grammar's request fails then, and the others go on.
 PATIENCE = 2.0
@@ -44,16 +44,17 @@ class Grammars:
 
     def __init__(self, make_tokenizer: Callable[[], Any]) -> None:
         self._make_tokenizer = make_tokenizer
-        self._cache: OrderedDict[tuple[str, str], Future[Any]] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, str, str], Future[Any]] = OrderedDict()
         # One thread each: a grammar that takes long to compile holds up other new ones, and no mask.
         self._compiler = ThreadPoolExecutor(1, "grammar-compiler")
         self._masks = ThreadPoolExecutor(1, "grammar-masks")
         self._tokenizer: Any = None
         self._closer: Closer | None = None
 
-    def compile(self, grammar: Grammar) -> Future[Any]:
-        """What `constraint` takes, when it is there; the future raises InvalidRequest for what the library refuses."""
-        key = (grammar.kind, grammar.text)
+    def compile(self, grammar: Grammar, salt: str = "") -> Future[Any]:
+        """What `constraint` takes, when it is there; the future raises InvalidRequest for what the library refuses.
+        `salt`: as in Directions. One that somebody with another salt has had compiled is compiled again."""
+        key = (salt, grammar.kind, grammar.text)
         future = self._cache.get(key)
         if future is None:
             future = self._cache[key] = self._compiler.submit(self._compile, grammar)

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from semantic_parrot.core import regexes
 from semantic_parrot.core.errors import InvalidProgram, NoMatch, TooLarge, TransformFailed, WrongType
+from semantic_parrot.core.grammar import check_pattern
 from semantic_parrot.core.operations import Transform
 from semantic_parrot.core.transforms import apply, check
 from semantic_parrot.core.value import MAX_DEPTH, MAX_SIZE, as_text, refuse_large, shown
@@ -163,6 +164,16 @@ def test_a_message_shows_the_first_80_characters_and_no_more(value):
 
 def test_two_variables_are_compared():
     assert run("compare", 3, {"y": 2}, test="greater", to={"var": "y"}) is True
+
+
+def test_re2_keeps_no_pattern_for_the_next_who_comes():
+    """How long one takes to compile would tell whether another tenant has used it."""
+    import re2
+
+    re2.purge()
+    check_pattern("of a schema [0-9]+", "f")
+    assert run("regex", "it is of a transform 42", pattern="of a transform [0-9]+") == "of a transform 42"
+    assert re2._Regexp._make.cache_info().currsize == 0
 
 
 @pytest.mark.parametrize("pattern", ["(?=a)", r"(a)\1", "(?<!a)b", "[", "a{2000}", "(((a{30}){30}){30})"])

@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 
 from semantic_parrot.core.engine import compiling, grammar
+from semantic_parrot.core.engines.protocol import Directions
 from semantic_parrot.core.grammar import Grammar, schema_grammar
 
 PERSON = {
@@ -216,12 +217,34 @@ def test_a_mask_that_takes_too_long_ends_its_request_only(b, ask, constrained, m
     assert b.loop.stats().kv_blocks_used == 0
 
 
-def test_equal_grammars_are_compiled_once(b, constrained, monkeypatch):
+@pytest.fixture
+def compiled(b, monkeypatch):
+    """The texts of the grammars that are compiled."""
     made = []
     compile = b.loop._compiling._grammars._compile
     monkeypatch.setattr(b.loop._compiling._grammars, "_compile", lambda g: (made.append(g.text), compile(g))[1])
+    return made
+
+
+def test_equal_grammars_are_compiled_once(b, constrained, compiled):
     b.run(*(constrained(Grammar("regex", "unique[0-9]{3}", "f"), seed) for seed in range(4)))
-    assert made == ["unique[0-9]{3}"]
+    assert compiled == ["unique[0-9]{3}"]
+
+
+def test_a_tenants_grammar_is_compiled_for_nobody_else(b, constrained, compiled, monkeypatch):
+    """How soon an answer begins would tell who has used the same schema; and what is kept has one bound for all."""
+    request = constrained(Grammar("regex", "secret[0-9]{3}", "f"))
+    for i, salt in enumerate(("ann", "bob", "", "ann", "bob", "ann"), 1):
+        b.submit(request, Directions(salt=salt))
+        b.drain()
+        assert len(compiled) == min(i, 3)
+    kept = b.loop._compiling._grammars._cache
+    kept.clear()
+    monkeypatch.setattr(grammar, "CACHED", 4)
+    for i in range(6):
+        b.submit(request, Directions(salt=f"tenant {i}"))
+        b.drain()
+    assert [salt for salt, _, _ in kept] == ["tenant 2", "tenant 3", "tenant 4", "tenant 5"]
 
 
 def test_cancel_while_it_compiles(b, constrained):
