@@ -9,6 +9,7 @@ from typing import get_args
 from semantic_parrot.core.config import ConfigError
 from semantic_parrot.core.engines.protocol import Ability, Engine
 from semantic_parrot.core.scheduling import OPTIMISATIONS, Policy
+from semantic_parrot.core.tenants import Terms
 
 #: The optimisation has the name of the ability.
 NEEDED: tuple[Ability, ...] = tuple(name for name in get_args(Ability) if name in OPTIMISATIONS)
@@ -40,6 +41,13 @@ def refuse_unsalted(engines: Sequence[Engine]) -> None:
             raise ConfigError(
                 f"engine {engine.name} can't keep the caches of tenants apart: it may serve one, without keys"
             )
+
+
+def refuse_unpriced(terms: Terms, models: Sequence[str]) -> None:
+    """`models` have no price. Raises ConfigError if there is one, and somebody has a quota of cost."""
+    for name, section in (("tenant_defaults", terms.defaults), *terms.tenants.items()):
+        if section.quota_cost is not None and models:
+            raise ConfigError(f"{name}: a quota_cost needs a price for each model, and {models[0]!r} has none")
 
 
 def _list(names: Collection[str]) -> str:

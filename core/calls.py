@@ -38,7 +38,8 @@ log = logging.getLogger(__name__)
 class Calls:
     """Owned by the event loop. `engines` have started: what they are called is known. `executed`: handed to an engine,
     since the start. `prices` by model, under any of its names; raises ConfigError for one that is not here.
-    `observers`: the runtime's, who may still come. `salts`: of its tenants."""
+    `observers`: the runtime's, who may still come. `salts`: of its tenants. `afford` raises InsufficientQuota for a
+    tenant that may have no more."""
 
     def __init__(
         self,
@@ -47,11 +48,13 @@ class Calls:
         prices: Mapping[str, Price] | None = None,
         observers: Sequence[Observer] = (),
         salts: Salts | None = None,
+        afford: Callable[[str], None] = lambda tenant: None,
     ) -> None:
         self.executed = 0
         self.observers = observers
         self._engines = tuple(engines)
         self._policy = policy
+        self._afford = afford
         by_name = defaultdict(list)
         for engine in engines:
             for name in engine.model.names:
@@ -191,8 +194,10 @@ class Calls:
     ) -> Items:
         placement = await scheduler.acquire(task)
         engine, done, usage = scheduler.engines[placement.engine], None, NOTHING
-        told.engine = placement.engine
         try:
+            if told.engine is None:  # what was begun is finished
+                self._afford(hints.tenant)
+            told.engine = placement.engine
             self.executed += 1
             bill.began()
             self.fills.started(hints.call, placement.engine)

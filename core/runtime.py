@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from semantic_parrot.core.abilities import lacking, refuse_unsalted, tell
+from semantic_parrot.core.abilities import lacking, refuse_unpriced, refuse_unsalted, tell
 from semantic_parrot.core.admission import admit
 from semantic_parrot.core.analysis import NextUses
 from semantic_parrot.core.calls import Calls
@@ -95,10 +95,13 @@ class Runtime:
         self._grace = grace
         self._runs: dict[str, Run] = {}
         self._uses: defaultdict[str, NextUses] = defaultdict(NextUses)  # by tenant
-        self._policy = _policy(tpot, frozenset(disable), frozenset(enable), terms or Terms())
+        self._terms = terms or Terms()
+        self._policy = _policy(tpot, frozenset(disable), frozenset(enable), self._terms)
         self._enabled = frozenset(enable)
         self._prices = prices
         self._salts = Salts(secret)
+        #: Raises InsufficientQuota for a tenant that has used up what it may have; put here by whoever counts that.
+        self.afford: Callable[[str], None] = lambda tenant: None
         self.calls = Calls((), self._policy, observers=self.observers)
         self.draining = False
         self._durable: Durable | None = None
@@ -117,7 +120,15 @@ class Runtime:
                 await self.close()
                 raise failure
         try:
-            self.calls = Calls(self.engines, self._policy, self._prices, self.observers, self._salts)
+            self.calls = Calls(
+                self.engines,
+                self._policy,
+                self._prices,
+                self.observers,
+                self._salts,
+                lambda tenant: self.afford(tenant),
+            )
+            refuse_unpriced(self._terms, [model for model in self.models if self.calls.price(model) is None])
             if self._salts:
                 refuse_unsalted(self.engines)
             tell(self.engines, self._policy, self._enabled)

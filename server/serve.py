@@ -32,6 +32,7 @@ from semantic_parrot.server.telemetry import Telemetry, say
 
 if TYPE_CHECKING:
     from semantic_parrot.server.tenants.keys import Keyring
+    from semantic_parrot.server.tenants.opening import Tenants
     from semantic_parrot.server.tenants.store import TenantStore
 
 #: Seconds that open requests have to end once the engines are closed.
@@ -108,27 +109,43 @@ def open_store(options: ServeOptions, sock: socket.socket) -> TenantStore | None
 async def _run(
     options: ServeOptions, sock: socket.socket, runtime: Runtime, telemetry: Telemetry, store: TenantStore | None
 ) -> None:
+    from semantic_parrot.server.tenants.opening import open_tenants
+    from semantic_parrot.server.tenants.store import StoreError
+
     stop = _Stop()
     stop.install(stdin=options.exit_with_parent)
+    try:
+        tenants = open_tenants(options.terms, runtime, store)
+    except StoreError as error:
+        raise StartError(str(error)) from None
+    try:
+        if await _started(runtime, stop):
+            await _listen(options, sock, runtime, telemetry, tenants, stop)
+    finally:
+        await tenants.close()
+
+
+async def _started(runtime: Runtime, stop: _Stop) -> bool:
+    """Whether `runtime` has, before `stop`; if not, it is closed."""
     starting = asyncio.create_task(runtime.start())
-    if not await _first(starting, stop):
-        starting.cancel()
-        await asyncio.gather(starting, return_exceptions=True)
-        await runtime.close()
-        return
-    await starting
+    if await _first(starting, stop):
+        await starting
+        return True
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    await runtime.close()
+    return False
+
+
+async def _listen(
+    options: ServeOptions, sock: socket.socket, runtime: Runtime, telemetry: Telemetry, tenants: Tenants, stop: _Stop
+) -> None:
+    """Until `stop`; then `runtime` is closed."""
     try:
         sock.listen()
     except OSError as error:  # another server bound the port beside us and was the first to listen
         await runtime.close()
         raise cannot_listen(options.host, options.port, error) from None
-    from semantic_parrot.server.tenants.opening import open_tenants
-
-    try:
-        tenants = open_tenants(options.terms, runtime, store)
-    except ConfigError:
-        await runtime.close()
-        raise
     limits = options.terms.limits
     settings = Settings(max_body=int(limits.max_body_mib * 2**20), slow=limits.slow_seconds, dev=options.dev)
     app = create_app(runtime, settings, tenants.keyring, tenants.limits)
@@ -160,7 +177,6 @@ async def _run(
         await server.drain(options.drain_seconds)
     server.should_exit = True
     await serving
-    await tenants.close()
 
 
 def serve(options: ServeOptions, build: Callable[[ServeOptions], Sequence[Engine]] = all_engines) -> int:

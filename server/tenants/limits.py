@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from semantic_parrot.core.engines.protocol import Usage
 from semantic_parrot.core.errors import InsufficientQuota, QueueFull, RateLimited
 from semantic_parrot.core.observer import Observer
+from semantic_parrot.core.runtime import Runtime
 from semantic_parrot.core.tenants import TenantSection, Terms
 from semantic_parrot.server.tenants.buckets import Bucket
 
@@ -47,12 +48,25 @@ class Limits(Observer):
         self._tell = tell
         self._clock = clock
         self._wall = wall
+        self._sections = {tenant: terms.of(tenant) for tenant in terms.tenants}
         self._open: Counter[str] = Counter()
         self._buckets: dict[tuple[str, str], Bucket] = {}
 
+    def watch(self, runtime: Runtime) -> None:
+        """Count what `runtime` does, and stop what goes past a quota. To be called before it starts."""
+        runtime.observers.append(self)
+        runtime.afford = self.afford
+
+    def afford(self, tenant: str) -> None:
+        """One more call, of a request or of a run that was let in. Raises InsufficientQuota."""
+        self._refuse_used_up(tenant, self._of(tenant))
+
+    def _of(self, tenant: str) -> TenantSection:
+        return self._sections.get(tenant, self._terms.defaults)
+
     def enter(self, tenant: str) -> None:
         """One more request; `leave` follows. Raises QueueFull, InsufficientQuota, RateLimited: then it does not."""
-        terms, now = self._terms.of(tenant), self._clock()
+        terms, now = self._of(tenant), self._clock()
         self._refuse_queued(tenant, terms)
         self._refuse_used_up(tenant, terms)
         if terms.concurrent is not None and self._open[tenant] >= terms.concurrent:
@@ -75,7 +89,7 @@ class Limits(Observer):
             del self._open[tenant]
 
     def took(self, tenant: str, usage: Usage, cost: float | None) -> None:
-        terms, now = self._terms.of(tenant), self._clock()
+        terms, now = self._of(tenant), self._clock()
         tokens = usage.prompt + usage.completion
         if terms.tokens_per_minute is not None:
             self._bucket(tenant, "tokens", terms.tokens_per_minute, now).take(tokens, now)

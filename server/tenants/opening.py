@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from semantic_parrot.core.config import ConfigError
 from semantic_parrot.core.runtime import Runtime
 from semantic_parrot.core.tenants import Terms
 from semantic_parrot.server.tenants.keys import Keyring
@@ -27,12 +26,8 @@ class Tenants:
 
 
 def open_tenants(terms: Terms, runtime: Runtime, store: TenantStore | None) -> Tenants:
-    """`runtime` has started, and tells the limits what it does. Raises ConfigError, StoreError."""
-    for name in ("tenant_defaults", *terms.tenants):
-        section = terms.tenants.get(name, terms.defaults)
-        for model in runtime.models:
-            if section.quota_cost is not None and runtime.calls.price(model) is None:
-                raise ConfigError(f"{name}: a quota_cost needs a price for each model, and {model!r} has none")
+    """`runtime` has not started: what it does from the first moment on is counted, as when runs in its journal go on.
+    Raises StoreError."""
     ledger = None if store is None else Ledger(store)
     limits = Limits(
         terms,
@@ -42,5 +37,5 @@ def open_tenants(terms: Terms, runtime: Runtime, store: TenantStore | None) -> T
     )
     if ledger is not None:
         ledger.keep(limits)
-    runtime.observers.append(limits)
+    limits.watch(runtime)
     return Tenants(limits, None if store is None else Keyring(store), ledger)

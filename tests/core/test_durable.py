@@ -324,6 +324,33 @@ async def test_a_foreground_run_with_a_key_is_cancelled_unless_its_client_comes_
     assert crashed
 
 
+@pytest.mark.parametrize("tokens", [4, 7, 12, 17])
+async def test_a_runs_own_quota_goes_on_over_a_restart(tmp_path, tokens):
+    """At whatever moment it comes: a quota that was used up before is not there again."""
+    three = body(
+        call("a", "A"), call("b", "B ", ("a",)), call("c", "C ", ("b",)), outputs=["a", "b", "c"], deltas="all"
+    )
+    three["parrot"] = {**BACKGROUND, "quota": {"tokens": tokens}}
+    journal = Recorded(f"sqlite:///{tmp_path / 'whole.db'}")
+    runtime = await started(journal)
+    run, _ = await runtime.accept(parse_program(three), three)
+    whole = await told(run)
+    await runtime.close()
+    assert run.status == "failed"
+    assert "quota_exceeded" in [error["code"] for error in run.errors().values()]
+    for cut in range(1, len(journal.steps) + 1):
+        runtime = await started(Journal(write(tmp_path / f"{cut}.db", journal.steps[:cut])))
+        again = await runtime.find(run.id)
+        events, result = await told(again), again.result()
+        await runtime.close()
+        assert [(number, event.type, event.id) for number, event in events] == [
+            (number, event.type, event.id) for number, event in whole
+        ]
+        assert text_of(events) == text_of(whole)
+        for what in ("status", "outputs", "errors", "usage"):
+            assert result[what] == run.result()[what]
+
+
 async def test_a_deadline_goes_on_over_a_restart_and_spares_what_is_there(tmp_path):
     journal = Recorded(f"sqlite:///{tmp_path / 'whole.db'}")
     runtime = await started(journal)

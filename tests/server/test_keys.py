@@ -16,6 +16,7 @@ from live import LocalServer
 from scripted import ScriptedEngine
 from typer.testing import CliRunner
 
+from semantic_parrot.core.journal.journal import Journal
 from semantic_parrot.core.runtime import Runtime
 from semantic_parrot.server.cli import app
 from semantic_parrot.server.listener import bind
@@ -79,6 +80,33 @@ def test_the_command_line_adds_lists_and_revokes(tmp_path):
     assert all(k["revoked"] for k in json.loads(command(tmp_path, "ls", "--json").stdout))
     table = command(tmp_path, "ls").stdout
     assert {first["id"], "(operator)", "revoked"} <= set(table.split())
+
+
+def test_equal_idempotency_keys_of_two_tenants_are_two_runs(store):
+    """And neither learns of the other's, whichever way it asks."""
+    program = {**PROGRAM, "parrot": {"lifetime": "background"}}
+    runtime = Runtime([ScriptedEngine()], grace=5, journal=Journal())
+    ids = {}
+    with LocalServer(runtime, Settings(max_body=1_000_000), keyring=Keyring(store)) as server:
+        clients = {tenant: client(server, make(store, tenant)[0]) for tenant in ("ann", "bob")}
+        for tenant, http in clients.items():
+            # Bob's body is another one: he would be refused if the key were known.
+            sent = {**program, "outputs": ["s0"]} if tenant == "bob" else program
+            answers = [http.post("/v1/runs", json=sent, headers={"Idempotency-Key": "order 17"}) for _ in range(2)]
+            assert [answer.status_code for answer in answers] == [202, 202]
+            assert ["idempotent-replayed" in answer.headers for answer in answers] == [False, True]
+            assert answers[0].json()["id"] == answers[1].json()["id"]
+            ids[tenant] = answers[0].json()["id"]
+        assert ids["ann"] != ids["bob"]
+        for tenant, other in (("ann", "bob"), ("bob", "ann")):
+            http = clients[tenant]
+            assert [run["id"] for run in http.get("/v1/runs").json()["data"]] == [ids[tenant]]
+            for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/report"), ("GET", "/trace")):
+                foreign = http.request(method, f"/v1/runs/{ids[other]}{path}")
+                unknown = http.request(method, f"/v1/runs/run_{'0' * 32}{path}")
+                assert foreign.status_code == unknown.status_code == 404
+                assert foreign.text.replace(ids[other], "") == unknown.text.replace(f"run_{'0' * 32}", "")
+            http.close()
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../etc", "a" * 65, ".hidden", "é"])

@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 import httpx
 import openai
 import pytest
+from journals import Recorded, write
 from live import LocalServer
 from programs import program
 from scripted import ScriptedEngine
@@ -17,6 +18,8 @@ from scripted import ScriptedEngine
 from semantic_parrot.core.config import ConfigError
 from semantic_parrot.core.engines.protocol import Usage
 from semantic_parrot.core.errors import InsufficientQuota, QueueFull, RateLimited
+from semantic_parrot.core.journal.journal import Journal
+from semantic_parrot.core.program import parse_program
 from semantic_parrot.core.runtime import Runtime
 from semantic_parrot.core.tenants import LimitsSection, TenantSection, Terms
 from semantic_parrot.core.usage import Price
@@ -25,6 +28,7 @@ from semantic_parrot.server.tenants.limits import Limits, Used
 from semantic_parrot.server.tenants.opening import open_tenants
 from semantic_parrot.server.tenants.store import TenantStore
 
+from .test_limits_http import call
 from .test_runs_http import PROGRAM
 
 NOON = calendar.timegm((2026, 11, 21, 12, 0, 0))
@@ -164,11 +168,11 @@ async def test_weights_are_kept_whatever_happens_to_the_scheduler():
 
 
 @contextmanager
-def served(terms, *, store=None, gate=None, prices=None):
+def served(terms, *, gate=None, journal=None):
     engine = ScriptedEngine(window=1, gate=gate)
-    runtime = Runtime([engine], grace=5, terms=terms, prices=prices, disable=("single-flight",))
+    runtime = Runtime([engine], grace=5, terms=terms, disable=("single-flight",), journal=journal)
     made = Limits(terms, lambda tenant: runtime.calls.queue(tenant))
-    runtime.observers.append(made)
+    made.watch(runtime)
     with LocalServer(runtime, limits=made) as server, httpx.Client(base_url=server.base, timeout=20) as http:
         server.engine, server.limits = engine, made
         yield server, http
@@ -244,9 +248,9 @@ async def test_what_was_used_is_known_after_a_restart(tmp_path):
     terms, engine = Terms(defaults=TenantSection(quota_tokens=6, quota_period="month")), ScriptedEngine()
     for refusing in (False, True):
         runtime = Runtime([engine], terms=terms)
-        await runtime.start()
         with closing(TenantStore(tmp_path)) as store:
             tenants = open_tenants(terms, runtime, store)
+            await runtime.start()
             if refusing:
                 refused(tenants.limits, InsufficientQuota)
                 tenants.limits.enter("bob")
@@ -255,6 +259,91 @@ async def test_what_was_used_is_known_after_a_restart(tmp_path):
                 await runtime.submit(program({"a": ("one two three",)}), "ann").wait()
             await tenants.close()
         await runtime.close()
+
+
+CHAIN = {"calls": [call(name, *parts) for name, *parts in (("a", "A"), ("b", "B ", ("a",)), ("c", "C ", ("b",)))]}
+#: Tokens of the first call of CHAIN, and of the first two: prompts and answers, as ScriptedEngine counts words.
+FIRST, BOTH = 2 + 3, (2 + 3) + (5 + 3)
+
+
+async def opened(terms, directory, journal, engine=None):
+    """A server without its socket: (its runtime, what its tenants have)."""
+    store = TenantStore(directory)
+    runtime = Runtime([engine or ScriptedEngine(window=1)], terms=terms, journal=journal)
+    tenants = open_tenants(terms, runtime, store)
+    await runtime.start()
+    return runtime, tenants, store
+
+
+@pytest.mark.parametrize("lifetime", ["foreground", "background"])
+async def test_a_run_gets_no_further_than_its_tenants_quota(tmp_path, lifetime):
+    """It was let in, and what it has is its own; but a program is not a way around the quota."""
+    terms = Terms(tenants={"ann": TenantSection(quota_tokens=FIRST + 1)})
+    runtime, tenants, store = await opened(terms, tmp_path, Journal())
+    for tenant, status in (("ann", "failed"), ("bob", "finished")):
+        tenants.limits.enter(tenant)
+        sent = {**CHAIN, "parrot": {"lifetime": lifetime}}
+        if lifetime == "background":
+            run, _ = await runtime.accept(parse_program(sent), sent, tenant)
+        else:
+            run = runtime.submit(parse_program(sent), tenant)
+        await run.wait()
+        assert run.status == status
+        if tenant == "ann":
+            codes = {name: error["code"] for name, error in run.errors().items()}
+            assert codes == {"c": "insufficient_quota"}
+            failed = run.result()["calls"]["c"]
+            assert (failed["status"], failed["body"]["error"]["type"]) == (429, "insufficient_quota")
+            refused(tenants.limits, InsufficientQuota)
+    await runtime.close()
+    await tenants.close()
+    store.close()
+
+
+async def test_a_run_that_goes_on_after_a_restart_is_counted_from_its_first_token(tmp_path):
+    """And its tenant's quota holds: what was told stays, what is left is refused as a run's of this server would be."""
+    journal, terms = Recorded(f"sqlite:///{tmp_path / 'whole.db'}"), Terms(defaults=TenantSection(quota_tokens=BOTH))
+    sent = {**CHAIN, "parrot": {"lifetime": "background"}, "outputs": ["a", "b", "c"]}
+    runtime = Runtime([ScriptedEngine(window=1)], journal=journal)
+    await runtime.start()
+    run, _ = await runtime.accept(parse_program(sent), sent, "ann")
+    await run.wait()
+    whole = [event async for _, event in run.events()]
+    await runtime.close()
+    ended = [i for i, step in enumerate(journal.steps) if any("call.finished" in str(entry.row) for entry in step)]
+    for calls in (0, 1, 2):
+        url = write(tmp_path / f"{calls}.db", journal.steps[: ended[calls - 1] + 1 if calls else 1])
+        (data := tmp_path / f"data{calls}").mkdir()
+        with closing(TenantStore(data)) as store:
+            store.put_used({"ann": Used(time.strftime("%Y-%m", time.gmtime()), (0, FIRST, BOTH)[calls])})
+        runtime, tenants, store = await opened(terms, data, Journal(url))
+        again = await runtime.find(run.id, "ann")
+        before = again.last_event
+        await again.wait()
+        events = [event async for _, event in again.events()]
+        assert tenants.limits.used["ann"].tokens == BOTH
+        assert [event.id for event in events[:before]] == [event.id for event in whole[:before]]
+        assert (again.status, list(again.outputs())) == ("failed", ["a", "b"])
+        assert {name: error["code"] for name, error in again.errors().items()} == {"c": "insufficient_quota"}
+        refused(tenants.limits, InsufficientQuota)
+        await runtime.close()
+        await tenants.close()
+        store.close()
+
+
+def test_a_durable_run_over_quota_is_refused_and_nothing_of_it_is_kept():
+    terms = Terms(defaults=TenantSection(quota_tokens=1))
+    with served(terms, journal=Journal()) as (server, http):
+        assert http.post("/v1/chat/completions", json=ASK).status_code == 200
+        sent = {**CHAIN, "parrot": {"lifetime": "background"}}
+        for headers in ({}, {"Idempotency-Key": "k"}):
+            refusal = http.post("/v1/runs", json=sent, headers=headers)
+            assert (refusal.status_code, refusal.json()["error"]["code"]) == (429, "insufficient_quota")
+        assert http.get("/v1/runs").json()["data"] == []
+        server.call(server.limits.used.clear)  # the period is over
+        accepted = http.post("/v1/runs", json=sent, headers={"Idempotency-Key": "k"})
+        assert accepted.status_code == 202
+        assert "idempotent-replayed" not in accepted.headers
 
 
 async def test_a_ledger_that_cannot_be_written_stops_nobody(tmp_path, caplog):
@@ -275,12 +364,12 @@ async def test_a_quota_of_cost_needs_prices():
     terms = Terms(tenants={"ann": TenantSection(quota_cost=1.0)})
     for prices in (None, {"default": Price(1, 1, 1)}):
         runtime = Runtime([ScriptedEngine()], terms=terms, prices=prices)
-        await runtime.start()
+        made = open_tenants(terms, runtime, None).limits
         if prices is None:
             with pytest.raises(ConfigError, match="ann: a quota_cost needs a price for each model, and 'scripted'"):
-                open_tenants(terms, runtime, None)
+                await runtime.start()
         else:
-            made = open_tenants(terms, runtime, None).limits
+            await runtime.start()
             await runtime.submit(program({"a": ("one two",)}), "ann").wait()
             assert made.used["ann"].cost == pytest.approx(6e-6)
         await runtime.close()
