@@ -4,13 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-floor test-real test-engines check lint types serve fuzz-api soak gpu peers clean
+.PHONY: setup demo test test-floor test-real test-engines check lint types serve fuzz-api soak bench gpu peers clean
 
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[server,postgres,engine,langchain,sk,otel,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[server,postgres,engine,langchain,sk,otel,dev,bench]"
 	@touch $(STAMP)
 
 demo: $(STAMP)
@@ -86,7 +86,13 @@ soak: $(STAMP)
 	$(BIN)/python benchmarks/soak.py --kills 100 --open 200 $(ARGS)
 	$(BIN)/python benchmarks/soak_fleet.py --kills 100 --open 100
 
-# The engines that benchmarks/engine.py compares, outside the checkout (PARROT_PEERS: where). NAMES: only these.
+# The short set of the proof, and its page: docs/benchmarks.md. AGAINST: whom; peers are those of `make peers`.
+bench: $(STAMP)
+	$(BIN)/parrot bench $(or $(WORKLOADS),$(SHORT)) --against $(or $(AGAINST),E0,E1,llama.cpp) $(ARGS)
+	$(BIN)/parrot bench --page
+SHORT := W2
+
+# The engines that benchmarks/engine.py and `make bench` compare, outside the checkout (PARROT_PEERS: where). NAMES: only these.
 peers: $(STAMP)
 	@PYTHONPATH=benchmarks $(BIN)/python -u -m peers.install $(NAMES)
 

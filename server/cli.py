@@ -342,6 +342,25 @@ def simulate(
     typer.echo(as_text(found, machine=json))
 
 
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+    add_help_option=False,
+)
+def bench(context: typer.Context) -> None:
+    """Run the project's workloads beside other servers (`parrot bench --help`); in a checkout of the repository."""
+    import os
+    import sys
+
+    # Not in the wheel: they are a user's to read and to change, and need what a server does not.
+    script = Path(__file__).resolve().parents[1] / "benchmarks" / "bench.py"
+    if not script.exists():
+        typer.echo(
+            "parrot: the benchmarks are in the repository: clone it, `make setup`, .venv/bin/parrot bench", err=True
+        )
+        raise typer.Exit(2)
+    os.execv(sys.executable, [sys.executable, str(script), *context.args])
+
+
 def _read(config: Path | None) -> Config:
     """The configuration file, if there is one; its first mistake ends the command."""
     from semantic_parrot.core.config import Config, ConfigError, read_config

@@ -50,11 +50,12 @@ class LlamaCpp(Peer):
 
     def command(self, setup: Setup, model: Path, port: int) -> tuple[list[str], dict[str, str]]:
         argv = [str(self.folder / "build" / "bin" / "llama-server"), "--model", str(model), "--port", str(port)]
-        # Room for 32 requests of 1,024 tokens each; without the cache of prompts that have ended.
-        argv += ["--parallel", "32", "--ctx-size", str(32 * 1024), "--cache-ram", "0", "--no-cache-prompt"]
+        argv += ["--parallel", str(setup.batch), "--ctx-size", str(setup.batch * setup.window)]
+        if not setup.reuse:  # without the cache of prompts that have ended
+            argv += ["--cache-ram", "0", "--no-cache-prompt"]
         if setup.dtype == "float32":  # its cache is fp16 unless told, and its flash attention in any case
             argv += ["--cache-type-k", "f32", "--cache-type-v", "f32", "--flash-attn", "off"]
         return [*argv, "--threads", str(setup.threads), "--threads-batch", str(setup.threads)], {}
 
     def body(self, setup: Setup, prompt: str, tokens: int) -> dict[str, Any]:
-        return {**super().body(setup, prompt, tokens), "cache_prompt": False}
+        return {**super().body(setup, prompt, tokens), "cache_prompt": setup.reuse}

@@ -16,11 +16,17 @@ from peers.recipe import Recipe
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What all engines get alike. `checkpoint`: a Hugging Face directory whose weights are of `dtype`."""
+    """What all engines get alike. `checkpoint`: a Hugging Face directory whose weights are of `dtype`. `window`: tokens
+    of a request at most, `batch` of them at once. `reuse`: prompts' beginnings are kept and reused as each engine does
+    by default; otherwise nobody keeps any. `cores`: where servers may run, None: anywhere."""
 
     checkpoint: Path
     dtype: str
     threads: int
+    window: int = 1024
+    batch: int = 32
+    reuse: bool = False
+    cores: str | None = None
 
 
 class Peer(ABC):
@@ -75,6 +81,8 @@ class Peer(ABC):
         """To be entered."""
         port = free_port()
         argv, env = self.command(setup, self.convert(setup), port)
+        if setup.cores is not None:
+            argv = ["taskset", "--cpu-list", setup.cores, *argv]
         log = self.home / "logs" / f"{self.name}-{setup.dtype}.log"
         environment = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(setup.threads), **env}
         return Process(argv, environment, log, port=port, health=self.health, patience=self.patience)

@@ -35,6 +35,7 @@ class Vllm(Peer):
 
     def command(self, setup: Setup, model: Path, port: int) -> tuple[list[str], dict[str, str]]:
         argv = [str(self.folder / "venv" / "bin" / "vllm"), "serve", str(model), "--dtype", setup.dtype]
-        argv += ["--host", "127.0.0.1", "--port", str(port), "--max-model-len", "4096", "--max-num-seqs", "64"]
+        argv += ["--host", "127.0.0.1", "--port", str(port), "--max-model-len", str(max(4096, setup.window))]
+        argv += ["--max-num-seqs", "64"]
         cores = "0" if setup.threads == 1 else f"0-{setup.threads - 1}"
         return argv, {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_CPU_OMP_THREADS_BIND": cores, "DO_NOT_TRACK": "1"}

@@ -1,26 +1,28 @@
-"""A network between client and server: a TCP proxy that holds every byte back for half a round trip each way."""
+"""A network between client and server: a TCP proxy that holds every byte back for half a round trip each way, give or
+take what is asked for. Benchmarks use it, too."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from random import Random
 from urllib.parse import urlsplit
 
 _CHUNK = 1 << 16
 
 
-async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float) -> None:
-    """Bytes keep their order and their pace: each chunk is due `delay` seconds after it came."""
+async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: Callable[[], float]) -> None:
+    """Bytes keep their order: each chunk is due `delay()` seconds after it came, but not before those ahead of it."""
     loop = asyncio.get_running_loop()
     chunks: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
 
     async def read() -> None:
         while data := await reader.read(_CHUNK):
-            chunks.put_nowait((loop.time() + delay, data))
-        chunks.put_nowait((loop.time() + delay, b""))
+            chunks.put_nowait((loop.time() + delay(), data))
+        chunks.put_nowait((loop.time() + delay(), b""))
 
     reading = asyncio.create_task(read())
     try:
@@ -38,7 +40,9 @@ async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, d
         await asyncio.gather(reading, return_exceptions=True)
 
 
-async def _serve(host: str, port: int, rtt: float, ready: asyncio.Future[int], stop: asyncio.Event) -> None:
+async def _serve(
+    host: str, port: int, delay: Callable[[], float], ready: asyncio.Future[int], stop: asyncio.Event
+) -> None:
     links: set[asyncio.Task[None]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -52,7 +56,7 @@ async def _serve(host: str, port: int, rtt: float, ready: asyncio.Future[int], s
             writer.close()
             return
         try:
-            await asyncio.gather(_forward(reader, up_writer, rtt / 2), _forward(up_reader, writer, rtt / 2))
+            await asyncio.gather(_forward(reader, up_writer, delay), _forward(up_reader, writer, delay))
         except (OSError, asyncio.CancelledError):
             pass  # one end went away, or the proxy ends: so does the other. Streams log a task that ends cancelled.
         finally:
@@ -71,8 +75,9 @@ async def _serve(host: str, port: int, rtt: float, ready: asyncio.Future[int], s
 
 
 @contextmanager
-def delayed(url: str, rtt: float) -> Iterator[str]:
-    """`url` as it looks through a network with a round trip of `rtt` seconds; itself if that is 0."""
+def delayed(url: str, rtt: float, jitter: float = 0.0, seed: int = 0) -> Iterator[str]:
+    """`url` as it looks through a network with a round trip of `rtt` seconds; itself if that is 0. Each way takes up to
+    `jitter` of its time more or less, drawn anew for what comes."""
     if not rtt:
         yield url
         return
@@ -80,13 +85,15 @@ def delayed(url: str, rtt: float) -> Iterator[str]:
     assert parts.hostname is not None
     assert parts.port is not None
     host, port = parts.hostname, parts.port
+    rng = Random(seed)
     started = threading.Event()
     state: list[tuple[asyncio.AbstractEventLoop, asyncio.Event, int]] = []
 
     async def main() -> None:
         ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         stop = asyncio.Event()
-        serving = asyncio.create_task(_serve(host, port, rtt, ready, stop))
+        delay = (lambda: rtt / 2 * rng.uniform(1 - jitter, 1 + jitter)) if jitter else (lambda: rtt / 2)
+        serving = asyncio.create_task(_serve(host, port, delay, ready, stop))
         state.append((asyncio.get_running_loop(), stop, await ready))
         started.set()
         await serving

@@ -1,0 +1,140 @@
+"""The proof: workloads of LangChain apps, planned by Parrot and call by call, beside other servers, in one run.
+
+    parrot bench W1 W2 [--against E0,E1,llama.cpp] [--rtt 0,250] [--scale 0.05] [--json FILE]
+    parrot bench --page            # measures nothing: docs/benchmarks.md from benchmarks/results/bench-*.json
+
+Every comparator runs the same app on the same weights, one after the other, in another order each time, with texts that
+no cache knows. E0: our server, call by call, without prefix cache; E1: with it; `without:NAME`: ours without one
+optimisation; or a peer of `make peers`. One that is missing, dies or answers another text is a row that says so. What
+is measured is kept after every repetition. docs/benchmarks.md says what is measured and how.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from engines import model, results
+from peers.home import home
+from proof import page, room
+from proof.comparators import OURS, comparator
+from proof.run import Bench, Plan
+from workloads import WORKLOADS
+from workloads.texts import of_model
+
+RESULTS = Path(__file__).parent / "results"
+MODELS = {"100m": model.SHAPE, "tiny": model.SMALL}
+
+
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="parrot bench", description=__doc__.partition("\n")[0])
+    parser.add_argument("workloads", nargs="*", metavar="W", help=", ".join(WORKLOADS))
+    parser.add_argument("--against", default="E0,E1,llama.cpp", help="E0, E1, without:NAME, or peers (make peers)")
+    parser.add_argument("--rtt", default="0,250", help="network round trips, in milliseconds")
+    parser.add_argument("--scale", type=float, default=0.05, help="1: the paper's sizes; 0.05: a minute on two cores")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--model", choices=MODELS, default="100m", help="random weights of this size")
+    parser.add_argument("--dtype", choices=model.DTYPES, default="bfloat16", help="of what is measured")
+    parser.add_argument("--threads", type=int, default=min(4, os.cpu_count() or 1), help="of each server")
+    parser.add_argument("--json", type=Path, help="where to write (bench-….json in benchmarks/results)")
+    parser.add_argument("--page", action="store_true", help="measure nothing: the page of what is in that folder")
+    return parser.parse_args(argv)
+
+
+def plan_of(args: argparse.Namespace) -> tuple[Plan, dict[str, Any]]:
+    """What is asked for, and the model's shape. Raises ValueError with one line for what can't be."""
+    for name in args.workloads:
+        if name not in WORKLOADS:
+            raise ValueError(f"no workload is called {name!r}; there is: {', '.join(WORKLOADS)}")
+    if not args.workloads:
+        raise ValueError(f"which workloads? There is: {', '.join(WORKLOADS)}")
+    if not args.scale > 0 or args.repeats < 1 or args.threads < 1:
+        raise ValueError("--scale, --repeats and --threads are more than 0")
+    try:
+        rtts = tuple(float(part) for part in args.rtt.split(","))
+    except ValueError:
+        raise ValueError(f"--rtt {args.rtt}: milliseconds are wanted, as in 0,250") from None
+    if min(rtts) < 0:
+        raise ValueError(f"--rtt {args.rtt}: less than nothing")
+    works = tuple(WORKLOADS[name] for name in dict.fromkeys(args.workloads))
+    names = dict.fromkeys([OURS, *filter(None, args.against.split(","))])
+    comparators = tuple(comparator(name) for name in names)
+    longest = max(room.needs(work, args.scale).window for work in works)
+    shape = MODELS[args.model]
+    if longest > shape["max_position_embeddings"]:
+        shape = {**shape, "max_position_embeddings": 1 << (longest - 1).bit_length()}
+    servers = len({one.server for one in comparators})
+    room.check(works, args.scale, shape, servers, psutil.virtual_memory().available)
+    # Where there are more cores than a server has threads, client and servers don't share them.
+    cores = None if (os.cpu_count() or 1) <= args.threads else f"0-{args.threads - 1}"
+    return Plan(
+        works, comparators, rtts, args.scale, args.repeats, args.seed, (args.dtype,), args.threads, home(), cores
+    ), shape
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = arguments(sys.argv[1:] if argv is None else argv)
+    if args.page:
+        page.write(sorted(RESULTS.glob("bench-*.json")))
+        return 0
+    try:
+        plan, shape = plan_of(args)
+    except ValueError as error:
+        print(f"parrot: {error}", file=sys.stderr)
+        return 2
+    path = args.json or RESULTS / f"bench-{'-'.join(work.key for work in plan.works)}.json"
+    kept = results.Results(path, machine=results.machine(args.threads))
+    kept.data["settings"] = {
+        **{name: getattr(args, name) for name in ("scale", "repeats", "seed", "model", "dtype", "threads")},
+        "workloads": [work.key for work in plan.works],
+        "comparators": {one.name: one.title for one in plan.comparators},
+        "rtt": plan.rtts,
+        "servers_on": plan.cores,
+    }
+    if plan.cores is not None:
+        os.sched_setaffinity(0, range(args.threads, os.cpu_count() or 1))
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        measure(plan, shape, kept)
+        kept.data["finished"] = True
+    except KeyboardInterrupt:
+        print("parrot: interrupted; what was measured until now is kept", file=sys.stderr)
+    finally:
+        kept.save()
+    print(page.tables([json.loads(path.read_text())]))
+    print(f"\nkept in {path}", file=sys.stderr)
+    return 0 if kept.data["finished"] else 130
+
+
+def measure(plan: Plan, shape: dict[str, Any], kept: results.Results) -> None:
+    columns = (TextColumn("{task.description:40}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("the model", total=plan.steps)
+        checkpoints = {
+            dtype: model.make(plan.home, dtype, shape=shape)
+            for dtype in model.DTYPES
+            if dtype == "float32" or dtype in plan.dtypes
+        }
+        Bench(
+            plan,
+            kept,
+            of_model(checkpoints["float32"]),
+            checkpoints,
+            say=lambda what: progress.update(task, description=what),
+            advance=lambda: progress.advance(task),
+        ).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""What a call costs our engine on this machine, measured through its server, and the bound that follows: no order of
+the same calls ends sooner at these costs (`core/simulator/bounds.py`).
+
+The costs are those of the engine at its best: alone, and of the best of some tries. Answers count as many tokens in the
+prompts that read them as they were generated with; tokenised again they can be a few more or less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from engines.workloads import Workload as Load
+from engines.workloads import decode
+from peers.client import Answer
+from semantic_parrot.core.simulator.bounds import Cost, program_bound
+from semantic_parrot.core.simulator.costs import Costs
+from semantic_parrot.core.simulator.paths import Tokens
+from workloads.job import Job
+from workloads.texts import Texts
+
+Ask = Callable[[Sequence[str], int], list[Answer]]
+BATCH, PROMPT, TOKENS, TRIES = 16, 512, 32, 3
+
+
+def measured(ask: Ask, texts: Texts, window: int) -> Costs:
+    """Raises PeerFailed."""
+    prompt = min(PROMPT, window - 8)
+    fills, steps = [], {1: [], BATCH: []}
+    for attempt in range(TRIES + 1):
+        (answer,) = ask([texts.text(prompt, "fill", attempt)], 1)
+        fills.append((answer.chunks[0] - answer.sent) / prompt)
+        for batch, own in steps.items():
+            load = Load("costs", "", batch, 16, TOKENS, decode)
+            answers = ask([texts.text(16, "decode", attempt, batch, i) for i in range(batch)], TOKENS)
+            own.append(batch / decode(answers, load))
+    # The first try warms up.
+    fill, alone, full = (min(values[1:]) for values in (fills, steps[1], steps[BATCH]))
+    each = max(0.0, (full - alone) / (BATCH - 1))
+    # A step's own costs are in what a prompt took.
+    return Costs(base=max(alone - each, 1e-6), each=each, token=0.0, prefill=fill, chunk=1 << 30, cache=1 << 40)
+
+
+def bound(jobs: Sequence[Job], costs: Costs, engines: int = 1) -> float:
+    """Seconds until the last of all jobs has ended, at the least, if each common beginning is filled once."""
+    calls: list[tuple[Cost, list[int]]] = []
+    filled: set[str] = set()
+    for job in jobs:
+        first = len(calls)
+        for call in job.calls:
+            prompt = call.own + call.shared + sum(job.calls[i].tokens for i in call.reads)
+            fresh = prompt - (call.shared if call.prefix in filled else 0)
+            filled.add(call.prefix)
+            after = call.after + (0.0 if call.reads else job.at)
+            steps = max(0, call.tokens - 1)
+            cost = Cost(
+                after,
+                costs.work(prompt, fresh, call.tokens),
+                costs.steps(fresh, call.tokens),
+                Tokens.of(steps, costs.each, 0.0),
+            )
+            calls.append((cost, [first + i for i in call.reads]))
+    return program_bound(calls, engines, costs).bound
+
+
+def alone(job: Job, costs: Costs) -> float:
+    """Seconds of the job on an idle engine, for each token of its answers."""
+    return bound([job], costs) / sum(call.tokens for call in job.calls)

@@ -1,0 +1,157 @@
+"""What was measured, as Markdown: a pure function of result files, from which docs/benchmarks.md is made."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from engines.table import into
+from proof import middleware
+from proof.goals import GOALS, Data, Goal, Ratio, better, figures, ratio_of
+from workloads import WORKLOADS
+
+PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+OWN = "parrot"
+#: Columns of the goals: the comparators that they name, and those that the page is to have beside them.
+BESIDE = ("E0", "E1", "vllm", "llama.cpp")
+RTTS = (0.0, 250.0)
+
+
+def write(files: Sequence[Path]) -> None:
+    """The page and its picture, of these result files; of a workload that several have, the newest counts."""
+    from proof import plots
+
+    found = [json.loads(path.read_text()) for path in files]
+    plots.draw(latest(found), PAGE.with_suffix(".png"))
+    PAGE.write_text(into(PAGE.read_text(), tables(found)))
+
+
+def latest(found: Sequence[Data]) -> dict[str, Data]:
+    """workload → the newest result that has it."""
+    by_age = sorted(found, key=lambda data: data["started"])
+    own = {name: data for data in by_age for name in data["settings"]["workloads"]}
+    return {key: own[key] for key in WORKLOADS if key in own}
+
+
+def tables(found: Sequence[Data]) -> str:
+    own = latest(found)
+    lines = ["## Goals", "", *goals(own), "", *middleware.lines()]
+    for key, data in own.items():
+        lines += ["", *workload(key, data)]
+    return "\n".join(lines)
+
+
+def goals(own: dict[str, Data]) -> list[str]:
+    rows = []
+    for goal in GOALS:
+        for rtt in RTTS:
+            data = own.get(goal.workload)
+            cells = [_goal(data, goal, name, rtt) for name in BESIDE]
+            rows.append([f"{goal.workload}, {goal.what}", f"{rtt:g} ms", *cells, "not measured"])
+    bounds = [_bound(own.get(key), key, rtt) for key in ("W1", "W2", "W5") for rtt in RTTS]
+    mixed = [_mixed(own.get("W6"), name, rtt) for rtt in RTTS for name in (OWN, *BESIDE)]
+    return [
+        *table(["times better than", "RTT", *BESIDE, "on a GPU"], rows),
+        "",
+        *table(["over the lower bound", "RTT", "parrot", "on a GPU"], bounds),
+        "",
+        *table(["W6", "RTT", "chat's p99 TPOT over chat alone", "batch over batch alone", "on a GPU"], mixed),
+    ]
+
+
+def _goal(data: Data | None, goal: Goal, name: str, rtt: float) -> str:
+    wanted = goal.wanted(name, rtt)
+    found = None if data is None else better(data, goal, name, rtt)
+    if found is None:
+        why = None if data is None else failure(data, goal.workload, name)
+        said = f"failed: {why[:60]}" if why else "not measured"
+        return said if wanted is None else f"{said} (goal {wanted:g})"
+    other = data is not None and not data["checks"].get(goal.workload, {}).get(name, {"same": True})["same"]
+    said = f"{found}{', ANOTHER TEXT' if other else ''}"
+    return said if wanted is None else f"{said} of {wanted:g}: **{found.verdict(wanted)}**"
+
+
+def _mixed(data: Data | None, name: str, rtt: float) -> list[str]:
+    """Chat beside batch work: within 5 % of alone, at 95 % of its throughput."""
+    cells = []
+    for figure, goal, met in (("chat_over_alone", 1.05, Ratio.within), ("batch_kept", 0.95, Ratio.verdict)):
+        found = None if data is None else ratio_of(list(figures(data, "W6", name, rtt, figure).values()))
+        sign = "≤" if met is Ratio.within else "≥"
+        judged = "" if found is None or name != OWN else f" ({sign} {goal:g}: **{met(found, goal)}**)"
+        cells.append("not measured" if found is None else f"{found}{judged}")
+    return [name, f"{rtt:g} ms", *cells, "not measured"]
+
+
+def over_bound(data: Data, key: str, rtt: float) -> Ratio | None:
+    """Ours until the last job ends, over the bound at what tokens cost here."""
+    runs = [r for r in data["runs"] if (r["workload"], r["comparator"], r["rtt"]) == (key, OWN, rtt)]
+    return ratio_of([r["figures"]["whole"] / r["bound"] for r in runs])
+
+
+def _bound(data: Data | None, key: str, rtt: float) -> list[str]:
+    found = None if data is None else over_bound(data, key, rtt)
+    said = "not measured" if found is None else f"{found}: **{found.within(1.1)}**"
+    return [f"{key}, ours until the last answer (≤ 1.10)", f"{rtt:g} ms", said, "not measured"]
+
+
+def failure(data: Data, key: str, name: str) -> str | None:
+    """Why there is nothing of it."""
+    found = [f["why"] for f in data["failures"] if f["engine"] == name and f["workload"] in (key, None)]
+    return found[-1] if found else None
+
+
+def workload(key: str, data: Data) -> list[str]:
+    about, settings = data["machine"], data["settings"]
+    lines = [
+        f"## {key}, {WORKLOADS[key].title}",
+        "",
+        f"{about['processor']}, {settings['threads']} threads of {about['cores']} cores, commit {about['commit']},"
+        f" {about['date']}, model {settings['model']} in {settings['dtype']}, scale {settings['scale']:g},"
+        f" {settings['repeats']} repetitions{'' if data['finished'] else '; INTERRUPTED'}",
+        "",
+    ]
+    rows = [_row(key, data, name, rtt) for rtt in settings["rtt"] for name in settings["comparators"]]
+    head = ["", "RTT", "", "parrot is better by", "round trips", "prompt tokens computed", "text in fp32"]
+    lines += table(head, rows)
+    wrong = [f for f in data["failures"] if f["workload"] in (key, None)]
+    return lines + ([""] if wrong else []) + [f"- {f['engine']}, {f['dtype']}: {f['why']}" for f in wrong]
+
+
+def _row(key: str, data: Data, name: str, rtt: float) -> list[str]:
+    runs = [r for r in data["runs"] if (r["workload"], r["comparator"], r["rtt"]) == (key, name, rtt)]
+    title = f"{name}: {data['settings']['comparators'][name]}"
+    if not runs:
+        why = failure(data, key, name)
+        return [
+            title,
+            f"{rtt:g} ms",
+            f"failed: {why[:80]}" if why else "not measured",
+            "",
+            "",
+            "",
+            _text(data, key, name),
+        ]
+    goal = next((g for g in GOALS if g.workload == key), Goal(key, "seconds", "completion"))
+    values = statistics.median(figures(data, key, name, rtt, goal.figure).values())
+    value = f"{values:.2f} {'/s' if goal.more else 's'}"
+    against = "" if name == OWN else str(better(data, goal, name, rtt) or "")
+    counts = [_count(runs, "requests"), _count(runs, "computed")]
+    return [title, f"{rtt:g} ms", value, against, *counts, _text(data, key, name)]
+
+
+def _count(runs: Sequence[Data], what: str) -> str:
+    return f"{statistics.median(r[what] for r in runs):,.0f}" if what in runs[0] else ""
+
+
+def _text(data: Data, key: str, name: str) -> str:
+    found = data["checks"].get(key, {}).get(name)
+    if found is None:
+        return "not compared"
+    return "the same" if found["same"] else f"ANOTHER TEXT: {found['difference']}"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return [f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines]

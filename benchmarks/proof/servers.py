@@ -1,0 +1,80 @@
+"""The comparators' servers: started together, each with a network in front of it, stopped by their own ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from langchain_core.language_models import BaseChatModel
+
+from engines.results import Results
+from peers.peer import Peer, Setup
+from peers.process import PeerFailed, Process
+from proof.comparators import Comparator
+from semantic_parrot.server.demo.delay import delayed
+
+Say = Callable[[str], None]
+JITTER = 0.1  # of each way's time
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A comparator whose server is up. `models`: by round trip, in milliseconds."""
+
+    comparator: Comparator
+    peer: Peer
+    process: Process
+    models: dict[float, BaseChatModel] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.comparator.name
+
+    @property
+    def own(self) -> bool:
+        """A server of ours: it counts, and forgets what it is told to."""
+        return self.comparator.peer is None
+
+    @property
+    def base(self) -> str:
+        return f"http://127.0.0.1:{self.process.port}"
+
+
+@contextmanager
+def started(
+    comparators: Sequence[Comparator],
+    home: Path,
+    setup: Setup,
+    rtts: Sequence[float],
+    flags: tuple[str, ...],
+    kept: Results,
+    say: Say,
+) -> Iterator[list[Running]]:
+    """Those that can be started; why the others can't is in `kept`. `flags`: of our own servers."""
+    with ExitStack() as stack:
+        servers: dict[str, tuple[Peer, Process] | str] = {}
+        found = []
+        for one in comparators:
+            if one.server not in servers:
+                say(f"{setup.dtype}: starting {one.server}")
+                peer = one.start_with(home, flags)
+                try:
+                    if (why := peer.missing()) is not None:
+                        raise PeerFailed(why)
+                    kept.data["versions"][one.server] = peer.version()
+                    servers[one.server] = (peer, stack.enter_context(peer.start(setup)))
+                except PeerFailed as error:
+                    servers[one.server] = str(error)
+            up = servers[one.server]
+            if isinstance(up, str):
+                kept.failure(setup.dtype, one.name, None, up)
+                say(f"{one.name}: {up}")
+                continue
+            running = Running(one, *up)
+            for rtt in rtts:
+                url = stack.enter_context(delayed(f"{running.base}/v1", rtt / 1e3, JITTER))
+                running.models[rtt] = one.model(url, str(setup.checkpoint))
+            found.append(running)
+        yield found

@@ -1,0 +1,102 @@
+"""The workloads: the same texts and arrivals for the same seed, and calls that are what the app then asks for."""
+
+from __future__ import annotations
+
+import asyncio
+from statistics import fmean, pstdev
+from typing import Any
+
+import pytest
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.language_models import FakeListChatModel
+
+from proof.costs import bound
+from semantic_parrot.core.simulator.costs import Costs
+from workloads import WORKLOADS, arrivals
+from workloads.job import Call, Job, sizes
+from workloads.texts import Texts
+
+TEXTS = Texts(["one", "two", "three"], lambda text: len(text.split()))
+SCALE = 0.02
+
+
+class Asked(BaseCallbackHandler):
+    """The prompts of a model, as words."""
+
+    run_inline = True
+
+    def __init__(self) -> None:
+        self.prompts: list[list[str]] = []
+
+    def on_chat_model_start(self, _: Any, messages: Any, **__: Any) -> None:
+        self.prompts.append([word for message in messages[0] for word in message.content.split()])
+
+
+def jobs(key: str, seed: str) -> list[Job]:
+    return WORKLOADS[key].jobs(FakeListChatModel(responses=["answer"]), TEXTS, SCALE, seed)
+
+
+def inputs(found: list[Job]) -> list[Any]:
+    return [(job.at, job.app, job.input, job.calls) for job in found]
+
+
+@pytest.mark.parametrize("key", WORKLOADS)
+def test_a_seed_is_a_workload(key: str) -> None:
+    assert inputs(jobs(key, "a")) == inputs(jobs(key, "a"))
+    assert inputs(jobs(key, "a")) != inputs(jobs(key, "b")), "caches would know the texts of other repetitions"
+
+
+@pytest.mark.parametrize("key", WORKLOADS)
+def test_what_a_job_says_it_asks_for_is_what_its_app_asks_for(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls, and the words of their prompts but for answers; those are one word here."""
+
+    async def at_once(_: float) -> None: ...
+
+    monkeypatch.setattr("asyncio.sleep", at_once)
+    for job in jobs(key, "a")[:6]:
+        asked = Asked()
+        asyncio.run(job.chain.ainvoke(job.input, {"callbacks": [asked]}))
+        assert len(asked.prompts) == len(job.calls)
+        answers = [sum(word.startswith("answer") for word in prompt) for prompt in asked.prompts]
+        assert sorted(answers) == sorted(len(call.reads) for call in job.calls)
+        said = sorted(len(prompt) - own for prompt, own in zip(asked.prompts, answers, strict=True))
+        for words, call in zip(said, sorted(c.own - len(c.reads) + c.shared for c in job.calls), strict=True):
+            assert abs(words - call) <= 3 + call // 10  # what joins answers is no word
+
+
+@pytest.mark.parametrize("key", WORKLOADS)
+def test_calls_read_what_came_before_them(key: str) -> None:
+    for job in jobs(key, "a"):
+        assert all(i < at for at, call in enumerate(job.calls) for i in call.reads)
+        assert all(call.tokens >= 1 and call.own >= 0 for call in job.calls)
+        assert max(sizes(job.calls)) > 0
+
+
+def test_arrivals_have_the_rate_and_the_bursts_asked_for() -> None:
+    for variation in (1.0, 2.0):
+        at = arrivals.bursty(5.0, variation, 20_000, "seed")
+        gaps = [b - a for a, b in zip([0.0, *at], at, strict=False)]
+        assert fmean(gaps) == pytest.approx(0.2, rel=0.05)
+        assert pstdev(gaps) / fmean(gaps) == pytest.approx(variation, rel=0.05)
+    assert arrivals.poisson(5.0, 10, "seed") == arrivals.poisson(5.0, 10, "seed") != arrivals.poisson(5.0, 10, "other")
+
+
+COSTS = Costs(base=1.0, each=0.0, token=0.0, prefill=0.01, chunk=1 << 30)
+
+
+def job(*calls: Call, at: float = 0.0) -> Job:
+    return Job(at, "", None, None, calls)  # type: ignore[arg-type]
+
+
+def test_the_bound_is_the_critical_path() -> None:
+    chain = job(Call(100, 11), Call(50, 6, reads=(0,)))
+    # Prefill of 100 and of 50 + 11 tokens, and 10 + 5 steps.
+    assert bound([chain], COSTS) == pytest.approx(1.0 + 0.61 + 15, rel=1e-3)
+    assert bound([job(Call(100, 11), at=3.0)], COSTS) == pytest.approx(3 + 1 + 10, rel=1e-3)
+
+
+def test_a_common_beginning_is_filled_once() -> None:
+    shared = [job(Call(0, 1, prefix="p", shared=100)) for _ in range(4)]
+    apart = [job(Call(100, 1)) for _ in range(4)]
+    assert bound(shared, COSTS) == pytest.approx(1.0, rel=1e-2)
+    assert bound(apart, COSTS) == pytest.approx(4.0, rel=1e-2)
