@@ -7,6 +7,7 @@ which costs more than making the piece.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 #: Held at most: what a response writes without a pause must still meet the transport's own limit.
@@ -14,11 +15,16 @@ MOST = 64 * 1024
 
 
 class Corked:
-    """`transport`, whose writes wait for the end of the turn. All else is the transport's own."""
+    """`transport`, whose writes wait for the end of the turn; to be closed by `close`, before which all is written.
+    All else is the transport's own."""
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, close: Callable[[], None]
+    ) -> None:
         self._transport = transport
         self._loop = loop
+        self._close = close
+        self._closed = False
         self._held: list[bytes] = []
         self._size = 0
 
@@ -32,7 +38,11 @@ class Corked:
 
     def close(self) -> None:
         self._flush()
-        self._transport.close()
+        self._closed = True
+        self._close()
+
+    def is_closing(self) -> bool:
+        return self._closed or self._transport.is_closing()
 
     def _flush(self) -> None:
         held, self._held, self._size = self._held, [], 0

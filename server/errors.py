@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Mapping
 from math import ceil
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -17,37 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from semantic_parrot.core.errors import BodyTooLarge, EngineFailed, InternalError, ParrotError, RequestTimeout
 
-#: What is read and thrown away of a body that was refused, and for how long.
-LINGER_BYTES = 256 * 1024 * 1024
-LINGER_SECONDS = 5.0
-
-
-class Refused(JSONResponse):
-    """An answer to a body that is still coming in.
-
-    A socket closed with unread input is reset, and the reset may overtake the answer. So the answer goes out whole
-    and at once, and then the rest of the body is thrown away for a while (nginx calls it a lingering close).
-    """
-
-    def __init__(self, content: Any, status_code: int, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(content, status_code, headers={**(headers or {}), "Connection": "close"})
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": self.body, "more_body": True})
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LINGER_SECONDS):
-                await _discard(receive)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _discard(receive: Receive) -> None:
-    left = LINGER_BYTES
-    while left > 0:
-        message = await receive()
-        if message["type"] != "http.request" or not message.get("more_body", False):
-            return
-        left -= len(message.get("body", b""))
+#: Bytes of a body that was refused and is read for the sake of the connection, which goes on then.
+READ_ON = 256 * 1024
 
 
 class QuietEnd:
@@ -77,17 +45,19 @@ class QuietEnd:
 
 
 def error_response(error: ParrotError) -> Response:
+    headers = _headers(error)
     if isinstance(error, BodyTooLarge | RequestTimeout):  # the rest of its body is still to come
-        return Refused(error.body(), error.status)
-    return JSONResponse(error.body(), error.status, _headers(error))
+        headers["Connection"] = "close"
+    return JSONResponse(error.body(), error.status, headers)
 
 
 def refusal(error: ParrotError, scope: Scope) -> Response:
     """The answer to a request of which nothing was read."""
-    headers = Headers(scope=scope)
-    if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
-        return Refused(error.body(), error.status, _headers(error))
-    return JSONResponse(error.body(), error.status, _headers(error))
+    headers, response = Headers(scope=scope), error_response(error)
+    length = headers.get("content-length", "0")
+    if "transfer-encoding" in headers or not (length.isdecimal() and int(length) <= READ_ON):
+        response.headers["Connection"] = "close"
+    return response
 
 
 def _headers(error: ParrotError) -> dict[str, str]:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import socket
 from collections.abc import Callable, Iterator
 
 import uvicorn
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from semantic_parrot.core.errors import InvalidRequest
 from semantic_parrot.core.runtime import Runtime
-from semantic_parrot.server.corked import Corked
 
 
 class StartError(Exception):
@@ -46,19 +42,6 @@ def url_of(sock: socket.socket) -> str:
     host, port = sock.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
-
-
-class Protocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-    """uvicorn's own, which answers what is not HTTP in plain text, and writes each piece of a response by itself."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        super().connection_made(Corked(transport, asyncio.get_running_loop()))
-
-    def send_400_response(self, msg: str) -> None:
-        body = json.dumps(InvalidRequest(f"this is not HTTP: {msg}").body()).encode()
-        head = "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nConnection: close\r\n"
-        self.transport.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        self.transport.close()
 
 
 class Server(uvicorn.Server):

@@ -3,33 +3,67 @@
 from __future__ import annotations
 
 import asyncio
-from asyncio import TimerHandle, Transport
+from asyncio import TimerHandle
 from typing import ClassVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from semantic_parrot.core.errors import RequestTimeout
-from semantic_parrot.server.listener import Protocol
+from semantic_parrot.server.protocol import Protocol
+
+#: Bytes of a request's head; also of what may come besides of a body in pieces, between two of them.
+MAX_HEAD = 64 * 1024
 
 
 class Impatient(Protocol):
-    """Hangs up on who has not sent the head of its first request, or does not read its answer, for `slow` seconds.
+    """Hangs up on who has not sent the whole head of a request, the first or a later one, within `slow` seconds from
+    its first byte (of the first one: from the connection), and on who does not read its answer for as long. Refuses
+    heads larger than MAX_HEAD.
 
-    Costs nothing for each piece of an answer: the transport says when its buffer is full, and when it is no more.
+    Costs nothing for each piece of an answer, and no timer for a head that comes at once: the transport says when its
+    buffer is full, and when it is no more.
     """
 
     slow: ClassVar[float] = 60.0
 
-    def connection_made(self, transport: Transport) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._head: TimerHandle | None = self.loop.call_later(self.slow, self._hang_up_on_the_silent)
+        self._read = 0  # since the last head was whole, or the last piece of a body
         self._full: TimerHandle | None = None
+        self._head: TimerHandle | None = self.loop.call_later(self.slow, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         for timer in (self._head, self._full):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._read += len(data)
+        super().data_received(data)
+        if self._read > MAX_HEAD and not self.transport.is_closing():
+            if self._answering:
+                self.transport.abort()
+            else:
+                self.send_400_response(f"the head is larger than {MAX_HEAD} bytes")
+        if self._answering:
+            if self._head is not None:
+                self._head.cancel()
+                self._head = None
+        elif self._head is None:  # part of a head, or what is left of a body whose answer is out
+            self._head = self.loop.call_later(self.slow, self.transport.abort)
+
+    @property
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._read = 0
+
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        self._read = 0
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -40,11 +74,6 @@ class Impatient(Protocol):
         if self._full is not None:
             self._full.cancel()
             self._full = None
-
-    def _hang_up_on_the_silent(self) -> None:
-        self._head = None
-        if self.cycle is None:
-            self.transport.abort()
 
 
 def impatient(slow: float) -> type[Impatient]:

@@ -34,7 +34,7 @@ def wire() -> Transport:
 
 @pytest.fixture
 async def corked(wire) -> Corked:
-    return Corked(wire, asyncio.get_running_loop())
+    return Corked(wire, asyncio.get_running_loop(), wire.close)
 
 
 async def test_a_turn_is_a_piece(wire, corked):

@@ -1,0 +1,64 @@
+"""HTTP/1.1 on one connection: uvicorn's own, made to answer so that the client can read it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from asyncio import TimerHandle
+from typing import cast
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from semantic_parrot.core.errors import InvalidRequest
+from semantic_parrot.server.corked import Corked
+
+#: What is read and thrown away of a request that was refused, and for how long.
+LINGER_BYTES = 256 * 1024 * 1024
+LINGER_SECONDS = 5.0
+
+
+class Protocol(HttpToolsProtocol):
+    """Writes a response in few pieces, says what is no HTTP in JSON, and hangs up so that the answer is not lost.
+
+    A socket that is closed with unread input is reset, and the reset may overtake the answer. So a connection that is
+    to be closed while its client still sends is closed in one direction first, and what comes is thrown away for a
+    while (nginx calls it a lingering close).
+    """
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._lingering: TimerHandle | None = None
+        self._left = LINGER_BYTES
+        self._legible = True
+        corked = Corked(transport, asyncio.get_running_loop(), self._close)
+        super().connection_made(cast(asyncio.Transport, corked))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._lingering is not None:
+            self._lingering.cancel()
+        super().connection_lost(exc)
+
+    def _close(self) -> None:
+        whole = self._legible and self.cycle is not None and not self.cycle.more_body
+        if whole or self._lingering is not None or self._transport.is_closing():
+            self._transport.close()
+            return
+        self._transport.write_eof()
+        self.flow.resume_reading()
+        self._lingering = self.loop.call_later(LINGER_SECONDS, self._transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        if self._lingering is None:
+            super().data_received(data)
+            return
+        self._left -= len(data)
+        if self._left < 0:
+            self._transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        self._legible = False
+        body = json.dumps(InvalidRequest(f"this is not HTTP: {msg}").body()).encode()
+        head = "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nConnection: close\r\n"
+        self.transport.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        self.transport.close()
