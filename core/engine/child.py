@@ -8,7 +8,9 @@ import os
 import socket
 import sys
 from collections.abc import Mapping
+from typing import Protocol
 
+from semantic_parrot.core.engine.clocks import shifted
 from semantic_parrot.core.engine.messages import (
     Command,
     Failed,
@@ -25,14 +27,28 @@ from semantic_parrot.core.errors import EngineFailed, InvalidRequest
 
 logger = logging.getLogger(__name__)
 
-_LINE = 1 << 26  # bytes in a reply line at most: the tokens of a very long text
+#: Bytes in a reply line at most: the tokens of a very long text.
+LINE = 1 << 26
+
+
+class Process(Protocol):
+    """What runs an engine, here or on another machine."""
+
+    pid: int
+
+    def kill(self) -> None: ...
+
+    async def wait(self) -> str:
+        """How it ended, once it has."""
+        ...
 
 
 class Child:
-    """One engine process: its socket, and who waits for which reply. `ended` is set once the socket has closed."""
+    """One engine process: its socket, and who waits for which reply. `ended` is set once the socket has closed.
+    `shift`: seconds by which its clock is ahead of ours."""
 
     def __init__(
-        self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, process: Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, shift: float = 0.0
     ) -> None:
         self.pid = process.pid
         self.alive = True
@@ -40,12 +56,13 @@ class Child:
         self._process = process
         self._reader = reader
         self._writer = writer
+        self._shift = shift
         self._waiting: dict[int, asyncio.Queue[Reply]] = {}
         self._listener = asyncio.create_task(self._listen(), name=f"listener of engine process {process.pid}")
 
     def ask(self, id: int, command: Command) -> asyncio.Queue[Reply]:
         """Send a command; its replies come on the queue, a Failed if the process dies first."""
-        line = _encode(command)
+        line = self._encode(command)
         replies = self._waiting[id] = asyncio.Queue()
         if self.alive:
             self._writer.write(line)
@@ -56,12 +73,15 @@ class Child:
 
     def send(self, command: Command) -> None:
         if self.alive:
-            self._writer.write(_encode(command))
+            self._writer.write(self._encode(command))
+
+    def lost(self) -> None:
+        """It is known not to answer any more, though its socket is open: its machine is gone."""
+        self._end("was lost")
 
     async def reap(self) -> str:
         """How the process ended."""
-        code = await self._process.wait()
-        return f"signal {-code}" if code < 0 else f"exit code {code}"
+        return await self._process.wait()
 
     async def close(self) -> None:
         """Closing the socket tells the process to end; one that is deep in a step is killed."""
@@ -100,12 +120,24 @@ class Child:
         if not self.ended.done():
             self.ended.set_result(None)
 
+    def _encode(self, command: Command) -> bytes:
+        try:
+            return encode_commands([shifted(command, self._shift) if self._shift else command])
+        except ValueError as error:  # a lone surrogate, which JSON can spell and UTF-8 can't
+            raise InvalidRequest("the text is not valid Unicode: it has a lone surrogate") from error
 
-def _encode(command: Command) -> bytes:
-    try:
-        return encode_commands([command])
-    except ValueError as error:  # a lone surrogate, which JSON can spell and UTF-8 can't
-        raise InvalidRequest("the text is not valid Unicode: it has a lone surrogate") from error
+
+class _Local:
+    """A process of this machine."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.pid = process.pid
+        self.kill = process.kill
+        self._process = process
+
+    async def wait(self) -> str:
+        code = await self._process.wait()
+        return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
 def environment(outer: Mapping[str, str]) -> dict[str, str]:
@@ -126,6 +158,21 @@ def environment(outer: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+async def load(options: Options, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Ready | None:
+    """What the process at the other end says once it has loaded the model; None: it ended instead. Raises
+    ModelLoadError with why it can't."""
+    try:
+        writer.write(encode_commands([Load(options)]))
+        line = await reader.readline()
+    except ConnectionError:
+        return None
+    (reply,) = decode_replies(line) if line else (None,)
+    if isinstance(reply, Refused):
+        raise ModelLoadError(reply.message)
+    assert reply is None or isinstance(reply, Ready)
+    return reply
+
+
 async def spawn(options: Options) -> tuple[Child, Ready]:
     """A process that has loaded the model, and what it says of it. Raises ModelLoadError."""
     ours, theirs = socket.socketpair()
@@ -141,22 +188,20 @@ async def spawn(options: Options) -> tuple[Child, Ready]:
     except BaseException:
         ours.close()
         raise
-    reader, writer = await asyncio.open_connection(sock=ours, limit=_LINE)
+    reader, writer = await asyncio.open_connection(sock=ours, limit=LINE)
     try:
-        writer.write(encode_commands([Load(options)]))
-        line = await reader.readline()
-        (reply,) = decode_replies(line) if line else (None,)
-        if isinstance(reply, Ready):
-            return Child(process, reader, writer), reply
-    except ConnectionError:
-        reply = None
+        ready = await load(options, reader, writer)
     except asyncio.CancelledError:
         process.kill()
         writer.close()
         await process.wait()
         raise
+    except ModelLoadError:
+        writer.close()
+        await process.wait()
+        raise
+    if ready is not None:
+        return Child(_Local(process), reader, writer), ready
     writer.close()
     code = await process.wait()
-    if isinstance(reply, Refused):
-        raise ModelLoadError(reply.message)
     raise ModelLoadError(f"the engine process ended with code {code} while it loaded {options.model_dir}")

@@ -83,7 +83,7 @@ def main() -> int:
 
         setproctitle(TITLE)
     try:
-        return _serve(channel)
+        return serve(channel)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return 0
 
@@ -99,7 +99,8 @@ def _publish(engine: EngineLoop, requests: Sequence[ModelRequest], *, cache: boo
             raise ModelLoadError(f"public prefix {number} can't be kept: {error.message}") from None
 
 
-def _serve(channel: Channel) -> int:
+def serve(channel: Channel) -> int:
+    """As `main`. Raises EOFError or ConnectionError when the other end closes."""
     (load,) = channel.receive(wait=True)
     assert isinstance(load, Load)
     import torch
