@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -58,6 +58,7 @@ class Fills:
         self._salts = salts or Salts()
         self._fills: dict[Key, _Fill] = {}
         self._counts: Counter[Engine] = Counter()
+        self._unable: defaultdict[Scheduler, set[int]] = defaultdict(set)  # engines that fill nothing ahead
         self._running: dict[Key, int] = {}
 
     def fill(self, key: Key, beginning: Beginning) -> bool:
@@ -78,7 +79,8 @@ class Fills:
                 self._counts[fill.engine] += 1
             fill.chars = beginning.chars
             fill.engine.prefill(key, request, beginning.keep, self._salts.of(beginning.tenant))
-            scheduler.decider.fleet.hold(fill.index, own(beginning.names, beginning.tenant), time.monotonic())
+            residency = scheduler.decider.fleet.residency
+            residency.hold(fill.index, own(beginning.names, beginning.tenant), time.monotonic())
             return True
         return False
 
@@ -104,15 +106,7 @@ class Fills:
         """Where the call would go now; of equal engines its producer's. None: where it goes has the prefix already, or
         no engine can do more."""
         fleet, estimates = scheduler.decider.fleet, scheduler.decider.estimates
-        able = {
-            state.index: state
-            for state, engine in zip(fleet.engines, scheduler.engines, strict=True)
-            if "prefill-ahead" in engine.abilities and engine.healthy and self._counts[engine] < MOST
-        }
-        able = {index: state for index, state in able.items() if index in fleet.first} or able
-        near = self._running.get(beginning.producer)
-        if near in able:
-            able = {near: able.pop(near), **able}
+        near = self._running.get(beginning.producer, -1)
         per, chars = estimates.per_character, max(beginning.chars, beginning.skeleton.constant)
         names = own(beginning.names, beginning.tenant)
         task = Task(
@@ -121,7 +115,16 @@ class Fills:
             prefixes=names,
             held=tuple((name >> 32) * per for name in beginning.names),
         )
-        best = fleet.best(task, 0, 0.0, among=able)
-        if best is None or any(name >> 32 == beginning.chars for name in best[0].prefixes.keys() & names):
-            return None
-        return best[0].index
+        without = set(self._unable[scheduler])
+        for full in (False, True):
+            while (best := fleet.best(task, 0, 0.0, without=without, near=near, full=full)) is not None:
+                index = best[0].index
+                engine = scheduler.engines[index]
+                if "prefill-ahead" not in engine.abilities:
+                    self._unable[scheduler].add(index)
+                elif self._counts[engine] < MOST:
+                    held = fleet.residency.names(index)
+                    has = any(name in held for name in names if name >> 32 == beginning.chars)
+                    return None if has else index
+                without.add(index)
+        return None

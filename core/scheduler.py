@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from semantic_parrot.core.engines.protocol import Done, Engine
 from semantic_parrot.core.errors import EngineFailed, InternalError, ParrotError
@@ -27,8 +28,9 @@ class Scheduler:
         self.decider = Decider([engine.window for engine in engines], policy, preempting)
         self._turns: dict[int, tuple[Task, asyncio.Future[Placement]]] = {}
         self._soon = False
-        for engine in self.engines:
-            engine.watch(self._dispatch)
+        for index, engine in enumerate(self.engines):
+            self.decider.fleet.set_up(index, engine.healthy)
+            engine.watch(partial(self._told, index))
 
     async def acquire(self, task: Task) -> Placement:
         """Where the task may run, once it has its turn; `release` must follow. Raises EngineFailed, if no engine is up,
@@ -83,11 +85,14 @@ class Scheduler:
                 return engine.running[task.ticket]
         return None
 
+    def _told(self, index: int) -> None:
+        """The engine's health has changed."""
+        self.decider.fleet.set_up(index, self.engines[index].healthy)
+        self._dispatch()
+
     def _dispatch(self) -> None:
         self._soon = False
-        for index, engine in enumerate(self.engines):
-            self.decider.fleet.set_up(index, engine.healthy)
-        if not any(state.up for state in self.decider.fleet.engines) and not self._expects():
+        if not self.decider.fleet.up and not self._expects():
             for task in self.decider.waiting.tasks():
                 self.decider.cancel(task)
             self._refuse(EngineFailed("no engine is up; try again shortly"))

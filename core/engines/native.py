@@ -120,9 +120,9 @@ class NativeEngine(ProcessEngine):
         while True:
             assert self._child is not None
             await self._child.ended
-            logger.error("engine %s died (%s); restarting it", self.name, await self._child.reap())
             self._ended()
             self._changed()
+            logger.error("engine %s died (%s); restarting it", self.name, await self._child.reap())
             while not self._child.alive:
                 await asyncio.sleep(BACKOFF[min(self._failures, len(BACKOFF) - 1)])
                 try:

@@ -98,8 +98,7 @@ class Decider:
     def queue(self, tenant: str) -> tuple[int, int, float, float]:
         """(tasks of the tenant that wait, all that wait, seconds until those of the tenant have gone, until all have):
         predicted from what they take on an idle engine, and what an engine gains by doing a batch of them at once."""
-        engines = [engine for engine in self.fleet.engines if engine.up]
-        speed = sum(e.window * e.costs.step(1) / e.costs.step(e.window) for e in engines) or 1.0
+        speed = self.fleet.speed or 1.0
         own, seconds, share = self.waiting.queue(tenant)
         every = self.waiting.seconds / speed
         return own, len(self.waiting), min(seconds / share / speed, every), every

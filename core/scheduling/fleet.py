@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import deque
+from collections.abc import Collection, Sequence, Set
+from typing import TYPE_CHECKING
 
 from semantic_parrot.core.scheduling.costs import DECAY, CostModel
+from semantic_parrot.core.scheduling.residency import Residency
 from semantic_parrot.core.scheduling.state import EngineState
 from semantic_parrot.core.scheduling.task import Placement, Policy, Task
 
-#: Prefixes that an engine is taken to hold, at most. One that is gone is found out, and forgotten, at its first miss.
-PREFIXES = 4096
+if TYPE_CHECKING:
+    from semantic_parrot.core.scheduling.board import Board
+
+#: So many engines are looked at one by one: a column for each pays when there are more.
+FEW = 10
+#: Engines without costs of their own that are reckoned again with each report of another's: all of a small fleet.
+RECKONED = 16
+
+NONE: frozenset[int] = frozenset()
 
 
 class Fleet:
-    """`first`: engines with room for a task of rank 0. `roomy`: those with room for what a cap keeps out. `costs`:
-    of the model on any engine; they stand for an engine's own until it has some. `preempting`: see EngineState."""
+    """`first`: engines with room for a task of rank 0. `roomy`: those with room for what a cap keeps out. `up`: all
+    that are. `costs`: of the model on any engine; they stand for an engine's own until it has some. `preempting`: see
+    EngineState."""
 
     def __init__(
         self, windows: Sequence[int], policy: Policy, costs: CostModel, preempting: Collection[int] = ()
@@ -23,51 +34,58 @@ class Fleet:
         self.costs = costs
         able = preempting if policy.on("preemption") else ()
         self.engines = [EngineState(i, window, costs, i in able) for i, window in enumerate(windows)]
-        self.first: dict[int, EngineState] = {}
-        self.roomy: dict[int, EngineState] = {}
-        self._holders: dict[int, set[int]] = {}
+        self.first: set[int] = set()
+        self.roomy: set[int] = set()
+        self.residency = Residency(len(windows))
+        self._places = policy.on("prefix-placement")
+        self.up: set[int] = set()
+        self._few = FEW
+        self._board = _board(len(windows)) if len(windows) > FEW else None
         self._capped: set[int] = set()  # where a further latency call keeps its TPOT beside those that cap already
+        self._untried = deque(self.engines)  # among others: those without costs of their own
         for engine in self.engines:
             self._changed(engine)
 
+    @property
+    def speed(self) -> float:
+        """How many idle engines, each with one sequence, the fleet is worth when all of it is full."""
+        return sum(engine.speed for engine in self.engines if engine.up) if self._board is None else self._board.speed
+
     def best(
-        self, task: Task, rank: int, queued: float, among: Mapping[int, EngineState] | None = None
+        self, task: Task, rank: int, queued: float, *, without: Set[int] = NONE, near: int = -1, full: bool = False
     ) -> tuple[EngineState, float] | None:
-        """(the engine where `task` does least harm, itself included, prompt tokens it expects to find there).
+        """(the engine with room where `task` does least harm, itself included, prompt tokens it expects to find there).
 
-        `queued`: waiting tasks per engine that a cap would keep out. `among` these, the first of equal ones (None:
-        those with room).
+        `queued`: waiting tasks per engine that a cap would keep out. Of equal engines `near`, or else the first. None
+        of `without`, nor of those that lost the task if there are others. `full`: any engine that is up has room.
         """
-        room = (self.roomy if rank else self.first) if among is None else among
-        if task.lost:
-            room = {index: engine for index, engine in room.items() if index not in task.lost} or room
-        held = self._held(task)
-        prompt, output, solo = task.prompt, task.output, task.solo
-        spares = solo and bool(self._capped)  # an engine that is free of caps may stay so
-        best: EngineState | None = None
-        least = 0.0
-        for index, engine in room.items():
-            fresh = prompt - held[index] * engine.trust if index in held else prompt
-            cost = (engine.wait if rank else engine.wait_first) + engine.fill * fresh
-            cost += (engine.emit_solo if solo else engine.emit) * output
-            if spares and engine.lost:
-                cost += engine.lost * output * (queued + engine.batch)
-            if best is None or cost < least:
-                best, least = engine, cost
-        return None if best is None else (best, held.get(best.index, 0.0) * best.trust)
+        room = self.up if full else self.roomy if rank else self.first
+        if task.lost and not room <= without | set(task.lost):
+            without = without | set(task.lost)
+        spares = queued if self._capped else None  # an engine that is free of caps may stay so
+        if self._board is None or len(room) <= self._few:
+            index = self._least(task, rank, spares, room - without if without else room, near)
+        else:
+            self._board.credit(task, self.residency if self._places else None)
+            index = self._board.least(task, rank, spares, without, near, full=full)
+        return None if index < 0 else (self.engines[index], self._held(task, index) * self.engines[index].trust)
 
-    def _held(self, task: Task) -> dict[int, float]:
-        """The prompt tokens that each engine holds, where it holds any."""
-        found: dict[int, float] = {}
-        if self.policy.on("prefix-placement"):
-            for i in range(len(task.prefixes) - 1, -1, -1):
-                holders = self._holders.get(task.prefixes[i])
-                if holders:
-                    found = dict.fromkeys(holders, min(task.held[i], task.prompt)) | found  # the longest counts
-        if task.filled is not None:
-            index, tokens = task.filled
-            found[index] = min(max(tokens, found.get(index, 0.0)), task.prompt)
-        return found
+    def _least(self, task: Task, rank: int, queued: float | None, room: Set[int], near: int) -> int:
+        """Which of `room` it is: the definition of what `Board.least` finds. -1 if there is none."""
+        engines, prompt, output, solo = self.engines, task.prompt, task.output, task.solo
+        best, least = -1, 0.0
+        for index in room:
+            cost = engines[index].cost(prompt, self._held(task, index), output, rank, solo, queued)
+            if best < 0 or cost < least or (cost == least and best != near and (index == near or index < best)):
+                best, least = index, cost
+        return best
+
+    def _held(self, task: Task, index: int) -> float:
+        """The prompt tokens that the engine is taken to hold."""
+        held = self.residency.longest(index, task.prefixes, task.held) if self._places else 0.0
+        if task.filled is not None and task.filled[0] == index:
+            held = max(held, task.filled[1])
+        return min(held, task.prompt)
 
     def add(self, engine: EngineState, placement: Placement, now: float) -> None:
         task = placement.task
@@ -80,19 +98,9 @@ class Fleet:
         engine.filling += placement.filling
         engine.urgent += 0.0 if placement.rank else placement.filling
         engine.running[task.ticket] = placement
-        placement.used = max((engine.prefixes.get(name, 0.0) for name in task.prefixes), default=0.0)
-        self.hold(engine.index, task.prefixes, now)
+        placement.used = self.residency.last_used(engine.index, task.prefixes)
+        self.residency.hold(engine.index, task.prefixes, now)
         self._changed(engine)
-
-    def hold(self, index: int, prefixes: Sequence[int], now: float) -> None:
-        """The engine has these, or will soon."""
-        engine = self.engines[index]
-        for name in prefixes:
-            engine.prefixes[name] = now
-            engine.prefixes.move_to_end(name)
-            self._holders.setdefault(name, set()).add(index)
-        while len(engine.prefixes) > PREFIXES:
-            self._forget(engine, next(iter(engine.prefixes)))
 
     def filled(self, placement: Placement, now: float) -> None:
         """Its first token has come."""
@@ -133,35 +141,21 @@ class Fleet:
             engine.expected = engine.expected * DECAY + placement.cached
             engine.found = engine.found * DECAY + min(cached, placement.cached)
             engine.trust = engine.found / engine.expected
-            if cached < placement.cached / 2:
-                self._evicted(engine, placement.used)
-        for other in self.engines:
-            if other is engine or other.costs is self.costs:  # it would look slow for ever, and never be tried
+            if cached < placement.cached / 2:  # it was evicted, and so was what had been used before it
+                self.residency.lose_before(engine.index, placement.used)
+        self._changed(engine)
+        for _ in range(min(RECKONED, len(self._untried))):
+            other = self._untried.popleft()
+            if other.costs is self.costs:  # it would look slow for ever, and never be tried
                 self._changed(other)
-
-    def _evicted(self, engine: EngineState, used: float) -> None:
-        """What was last used at `used` is not there any more: nor is what was used before."""
-        for name in [name for name, last in engine.prefixes.items() if last < used]:
-            self._forget(engine, name)
-
-    def forget(self, index: int) -> None:
-        """All that the engine was taken to hold."""
-        for name in tuple(self.engines[index].prefixes):
-            self._forget(self.engines[index], name)
+                self._untried.append(other)
 
     def set_up(self, index: int, up: bool) -> None:
         engine = self.engines[index]
         if engine.up != up:
             engine.up = up
-            self.forget(index)
+            self.residency.forget(index)
             self._changed(engine)
-
-    def _forget(self, engine: EngineState, name: int) -> None:
-        del engine.prefixes[name]
-        holders = self._holders[name]
-        holders.discard(engine.index)
-        if not holders:
-            del self._holders[name]
 
     def _changed(self, engine: EngineState) -> None:
         engine.reckon(self.policy)
@@ -169,8 +163,18 @@ class Fleet:
             self._capped.add(engine.index)
         else:
             self._capped.discard(engine.index)
-        for rank, room in ((0, self.first), (1, self.roomy)):
-            if engine.up and engine.takes(rank):
-                room[engine.index] = engine
+        first, roomy = engine.up and engine.takes(0), engine.up and engine.takes(1)
+        for here, room in ((first, self.first), (roomy, self.roomy), (engine.up, self.up)):
+            if here:
+                room.add(engine.index)
             else:
-                room.pop(engine.index, None)
+                room.discard(engine.index)
+        if self._board is not None:
+            self._board.put(engine, first=first, roomy=roomy)
+
+
+def _board(engines: int) -> Board:
+    """Only a large fleet needs numpy."""
+    from semantic_parrot.core.scheduling.board import Board
+
+    return Board(engines)

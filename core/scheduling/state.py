@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from semantic_parrot.core.scheduling.costs import CostModel
@@ -16,12 +15,10 @@ TRUSTED = 4000.0
 class EngineState:
     """`n` tasks are here, `solo` of them latency calls that cap the batch, `batch` of them of a rank that gives way.
     `preempts`: the engine orders by rank, and pauses what is beyond a cap. `decoding`: how many are in a step.
-    `filling`: prompt tokens still to be prefilled, `urgent` those of rank 0. `prefixes`: taken to be resident, and when
-    last used; of the prompt tokens `expected` for it so many were `found`, and `trust` is that share.
+    `filling`: prompt tokens still to be prefilled, `urgent` those of rank 0. Of the prompt tokens `expected` to be
+    resident so many were `found`, and `trust` is that share. `speed`: how many sequences of an idle engine it is worth.
 
-    What one more task of p uncached prompt and o output tokens costs, for itself and for all that runs here, is
-    wait + fill * p + emit * o seconds. For rank 0 the wait is `wait_first`; a solo call emits at `emit_solo`, and if it
-    is the first to cap the batch, takes `lost` of the engine's throughput with it, for as long as it runs.
+    What one more task costs is `cost`, of the figures that `reckon` sets.
     """
 
     index: int
@@ -43,11 +40,11 @@ class EngineState:
     emit: float = 0.0
     emit_solo: float = 0.0
     lost: float = 0.0
+    speed: float = 0.0
     area: float = 0.0
     paused: float = 0.0
     since: float = 0.0
     running: dict[int, Placement] = field(default_factory=dict)
-    prefixes: OrderedDict[int, float] = field(default_factory=OrderedDict)
     expected: float = TRUSTED
     found: float = TRUSTED
     trust: float = 1.0
@@ -65,6 +62,17 @@ class EngineState:
             return self.n < self.cap
         return (self.n - self.batch if self.preempts else self.n) < self.window
 
+    def cost(self, prompt: float, held: float, output: float, rank: int, solo: bool, queued: float | None) -> float:
+        """Seconds that one more task adds, for itself and for all that runs here: of `prompt` tokens, of which `held`
+        are taken to be resident, and `output` tokens. For rank 0 the wait is `wait_first`. A solo call emits at
+        `emit_solo`, and if it is the first to cap the engine, while others are capped (`queued` is not None), takes
+        `lost` of its throughput from the batch here and from the `queued` tasks. `Board.least` goes by the same."""
+        cost = (self.wait if rank else self.wait_first) + self.fill * (prompt - held * self.trust)
+        cost += (self.emit_solo if solo else self.emit) * output
+        if solo and queued is not None:
+            cost += self.lost * output * (self.batch + queued)
+        return cost
+
     def reckon(self, policy: Policy) -> None:
         """Set what one more task costs. Prefill takes the task's time, the engine's (from whoever comes next: else each
         sibling would fill the shared prefix on an engine of its own) and that of all who decode; a longer step slows
@@ -81,5 +89,6 @@ class EngineState:
         beside = min(self.decoding, max(first, within - 1)) if self.preempts else n
         self.emit = costs.step(self.decoding + 1) + costs.slope * self.decoding
         self.emit_solo = costs.step(beside + 1) + costs.slope * beside
+        self.speed = self.window * costs.step(1) / costs.step(self.window)
         kept = within / costs.step(within) * costs.step(self.window) / self.window
         self.lost = 0.0 if self.solo or not capping else max(0.0, 1 - kept) * costs.step(beside + 1)

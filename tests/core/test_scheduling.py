@@ -92,7 +92,7 @@ def test_a_miss_shows_that_what_was_used_before_is_gone_too():
     use(decider, shared(), 1.0, 0)
     use(decider, Task(prompt=1000, output=20, prefixes=new, held=(1000.0,)), 2.0, 0)
     assert use(decider, shared(), 3.0, 0).cached == 1000  # it was evicted, and is there again
-    assert set(decider.fleet.engines[0].prefixes) == {*new, *LONG}
+    assert set(decider.fleet.residency.names(0)) == {*new, *LONG}
 
 
 def test_an_engine_that_holds_nothing_is_not_believed_for_ever():
