@@ -86,11 +86,12 @@ soak: $(STAMP)
 	$(BIN)/python benchmarks/soak.py --kills 100 --open 200 $(ARGS)
 	$(BIN)/python benchmarks/soak_fleet.py --kills 100 --open 100
 
-# The short set of the proof, and its page: docs/benchmarks.md. AGAINST: whom; peers are those of `make peers`.
+# The short set of the proof (some 12 quiet minutes on two cores), and its page: docs/benchmarks.md. WORKLOADS: others.
+# AGAINST: whom; peers are those of `make peers`. ARGS="--repeats 5": the last one counts.
+SHORT := W1 W1-background W2 W3 W8 W5
 bench: $(STAMP)
-	$(BIN)/parrot bench $(or $(WORKLOADS),$(SHORT)) --against $(or $(AGAINST),E0,E1,llama.cpp) $(ARGS)
+	$(BIN)/parrot bench $(or $(WORKLOADS),$(SHORT)) --against $(or $(AGAINST),E0,E1,llama.cpp) --repeats 3 $(ARGS)
 	$(BIN)/parrot bench --page
-SHORT := W2
 
 # The engines that benchmarks/engine.py and `make bench` compare, outside the checkout (PARROT_PEERS: where). NAMES: only these.
 peers: $(STAMP)

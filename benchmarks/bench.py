@@ -29,7 +29,7 @@ from peers.home import home
 from proof import page, room
 from proof.comparators import OURS, comparator
 from proof.run import Bench, Plan
-from workloads import WORKLOADS
+from workloads import WORKLOADS, workload
 from workloads.texts import of_model
 
 RESULTS = Path(__file__).parent / "results"
@@ -38,7 +38,7 @@ MODELS = {"100m": model.SHAPE, "tiny": model.SMALL}
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="parrot bench", description=__doc__.partition("\n")[0])
-    parser.add_argument("workloads", nargs="*", metavar="W", help=", ".join(WORKLOADS))
+    parser.add_argument("workloads", nargs="*", metavar="W", help=f"{', '.join(WORKLOADS)}, or a file of a trace")
     parser.add_argument("--against", default="E0,E1,llama.cpp", help="E0, E1, without:NAME, or peers (make peers)")
     parser.add_argument("--rtt", default="0,250", help="network round trips, in milliseconds")
     parser.add_argument("--scale", type=float, default=0.05, help="1: the paper's sizes; 0.05: a minute on two cores")
@@ -54,11 +54,9 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 def plan_of(args: argparse.Namespace) -> tuple[Plan, dict[str, Any]]:
     """What is asked for, and the model's shape. Raises ValueError with one line for what can't be."""
-    for name in args.workloads:
-        if name not in WORKLOADS:
-            raise ValueError(f"no workload is called {name!r}; there is: {', '.join(WORKLOADS)}")
     if not args.workloads:
         raise ValueError(f"which workloads? There is: {', '.join(WORKLOADS)}")
+    works = tuple(workload(name) for name in dict.fromkeys(args.workloads))
     if not args.scale > 0 or args.repeats < 1 or args.threads < 1:
         raise ValueError("--scale, --repeats and --threads are more than 0")
     try:
@@ -67,7 +65,6 @@ def plan_of(args: argparse.Namespace) -> tuple[Plan, dict[str, Any]]:
         raise ValueError(f"--rtt {args.rtt}: milliseconds are wanted, as in 0,250") from None
     if min(rtts) < 0:
         raise ValueError(f"--rtt {args.rtt}: less than nothing")
-    works = tuple(WORKLOADS[name] for name in dict.fromkeys(args.workloads))
     names = dict.fromkeys([OURS, *filter(None, args.against.split(","))])
     comparators = tuple(comparator(name) for name in names)
     longest = max(room.needs(work, args.scale).window for work in works)
@@ -97,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     kept = results.Results(path, machine=results.machine(args.threads))
     kept.data["settings"] = {
         **{name: getattr(args, name) for name in ("scale", "repeats", "seed", "model", "dtype", "threads")},
-        "workloads": [work.key for work in plan.works],
+        "workloads": {work.key: work.title for work in plan.works},
         "comparators": {one.name: one.title for one in plan.comparators},
         "rtt": plan.rtts,
         "servers_on": plan.cores,
@@ -118,9 +115,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(plan: Plan, shape: dict[str, Any], kept: results.Results) -> None:
+    console = Console(stderr=True)
     columns = (TextColumn("{task.description:40}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=console) as progress:
         task = progress.add_task("the model", total=plan.steps)
+
+        def say(what: str) -> None:
+            progress.update(task, description=what)
+            if not console.is_terminal:  # in a file, there is no bar that moves
+                console.print(what, soft_wrap=True)
+
         checkpoints = {
             dtype: model.make(plan.home, dtype, shape=shape)
             for dtype in model.DTYPES
@@ -131,7 +135,7 @@ def measure(plan: Plan, shape: dict[str, Any], kept: results.Results) -> None:
             kept,
             of_model(checkpoints["float32"]),
             checkpoints,
-            say=lambda what: progress.update(task, description=what),
+            say=say,
             advance=lambda: progress.advance(task),
         ).run()
 

@@ -47,14 +47,13 @@ def bound(jobs: Sequence[Job], costs: Costs, engines: int = 1) -> float:
     for job in jobs:
         first = len(calls)
         for call in job.calls:
-            prompt = call.own + call.shared + sum(job.calls[i].tokens for i in call.reads)
-            fresh = prompt - (call.shared if call.prefix in filled else 0)
-            filled.add(call.prefix)
+            fresh = call.own + sum(tokens for name, tokens in call.begins if name not in filled)
+            filled.update(name for name, _ in call.begins)
             after = call.after + (0.0 if call.reads else job.at)
             steps = max(0, call.tokens - 1)
             cost = Cost(
                 after,
-                costs.work(prompt, fresh, call.tokens),
+                costs.work(call.prompt, fresh, call.tokens),
                 costs.steps(fresh, call.tokens),
                 Tokens.of(steps, costs.each, 0.0),
             )

@@ -32,7 +32,7 @@ def latest(found: Sequence[Data]) -> dict[str, Data]:
     """workload → the newest result that has it."""
     by_age = sorted(found, key=lambda data: data["started"])
     own = {name: data for data in by_age for name in data["settings"]["workloads"]}
-    return {key: own[key] for key in WORKLOADS if key in own}
+    return {key: own[key] for key in [*WORKLOADS, *sorted(own.keys() - WORKLOADS.keys())] if key in own}
 
 
 def tables(found: Sequence[Data]) -> str:
@@ -105,7 +105,7 @@ def failure(data: Data, key: str, name: str) -> str | None:
 def workload(key: str, data: Data) -> list[str]:
     about, settings = data["machine"], data["settings"]
     lines = [
-        f"## {key}, {WORKLOADS[key].title}",
+        f"## {key}, {settings['workloads'][key]}",
         "",
         f"{about['processor']}, {settings['threads']} threads of {about['cores']} cores, commit {about['commit']},"
         f" {about['date']}, model {settings['model']} in {settings['dtype']}, scale {settings['scale']:g},"

@@ -45,12 +45,12 @@ def _panel(panel: Any, key: str, data: Data) -> None:
             place = at + (i - (len(rtts) - 1) / 2) * width
             label = f"RTT {rtt:g} ms" if at == 0 else None
             panel.bar(place, found.median, width, yerr=ends, color=f"C{i}", capsize=3, label=label)
-    paper = WORKLOADS[key].paper
+    paper = WORKLOADS[key].paper if key in WORKLOADS else None
     if paper is not None:
         panel.axhspan(*paper, color="0.85", zorder=0, label="the paper, over its baseline")
     panel.axhline(1, color="black", linewidth=0.8)
     panel.set_xticks(range(len(names)), names, rotation=20)
     panel.set_ylabel(f"times better ({goal.what})", fontsize=8)
-    panel.set_title(f"{key}, {WORKLOADS[key].title}", fontsize=10)
+    panel.set_title(f"{key}, {data['settings']['workloads'][key]}", fontsize=10)
     if panel.get_legend_handles_labels()[0]:
         panel.legend(fontsize=7)

@@ -9,7 +9,7 @@ from typing import Any
 from langchain_core.language_models import FakeListChatModel
 
 from workloads import Workload
-from workloads.job import sizes
+from workloads.job import at_once
 from workloads.texts import Outline
 
 PROCESS = 1.0 * 2**30  # bytes of a server besides weights and KV: torch and what it loads
@@ -31,9 +31,10 @@ class Needs:
 def needs(work: Workload, scale: float) -> Needs:
     """Never less than what the jobs will ask for."""
     jobs = work.jobs(FakeListChatModel(responses=[""]), Outline(), scale, "room")
-    held = sorted((size for job in jobs for size in sizes(job.calls)), reverse=True)
-    least = (held[0] + 64) * work.engines
-    return Needs(held[0] + 64, max(least, int(sum(held[:BATCH]) * work.memory) + 1024))
+    sizes = sorted((call.prompt + call.tokens for job in jobs for call in job.calls), reverse=True)
+    window = sizes[0] + 64
+    held = min(sum(sizes[:BATCH]), sum(at_once(job.calls) for job in jobs))
+    return Needs(window, max(window * work.engines, int(held * work.memory)) + 1024)
 
 
 def kv_bytes(shape: dict[str, Any]) -> int:

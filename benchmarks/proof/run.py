@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -21,8 +21,8 @@ from proof.comparators import OURS, Comparator, close
 from proof.servers import Running, started
 from semantic_parrot.core.simulator.costs import Costs
 from workloads import Workload
-from workloads.job import Job
-from workloads.measure import Outcome
+from workloads.job import Job, Jobs
+from workloads.measure import Outcome, times
 from workloads.texts import Texts
 
 #: How many times as long as alone a request may take for each token, to be served as agreed.
@@ -113,10 +113,11 @@ class Bench:
         """Everybody's texts beside ours, in fp32. It warms up, too."""
         own: dict[str, Any] = self.kept.data["checks"].setdefault(work.key, {})
         reference: list[str] | None = None
+        everything = replace(work, jobs=at_once(work.jobs), measure=times)
         for one in sorted(running, key=lambda one: one.name != OURS):
             self.say(f"{work.key}: the text of {one.name}")
             with self._watched(one, running, work, "float32"):
-                _, outcomes = runner.run(self._once(work, one, 0.0, "check", costs))
+                _, outcomes = runner.run(self._once(everything, one, 0.0, "check", costs))
                 texts = [o.text for o in outcomes]
                 reference = texts if reference is None else reference
                 wrong = difference(reference, texts)
@@ -181,6 +182,10 @@ class Bench:
             self.say(f"{one.name}, {work.key}: {why}")
             if gone:
                 running.remove(one)
+
+
+def at_once(jobs: Jobs) -> Jobs:
+    return lambda *given: [replace(job, at=0.0) for job in jobs(*given)]
 
 
 async def _closed(models: Sequence[Any]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,16 +15,20 @@ from workloads.texts import Texts
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of the model, in tokens: `own` of its prompt are nobody else's, `shared` are a beginning that every call
-    with the same `prefix` has, and the answers of the calls `reads` (by their place in the job) are in it, too. Its
-    answer has exactly `tokens`. `after`: seconds that pass before it can start."""
+    """One call of the model, in tokens. Its prompt: what it `begins` with, (name, tokens) of parts that every call
+    with those names before it has alike, then `own`, which are nobody else's; the answers of the calls that it `reads`
+    (by their place in the job) are among them, once each. Its answer has exactly `tokens`. `after`: seconds that pass
+    before it can start."""
 
     own: int
     tokens: int
     reads: tuple[int, ...] = ()
-    prefix: str = ""
-    shared: int = 0
+    begins: tuple[tuple[str, int], ...] = ()
     after: float = 0.0
+
+    @property
+    def prompt(self) -> int:
+        return self.own + sum(tokens for _, tokens in self.begins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,11 @@ def scaled(paper: float, scale: float, least: int) -> int:
     return max(least, round(paper * scale))
 
 
-def sizes(calls: tuple[Call, ...]) -> list[int]:
-    """Tokens of each call's prompt and answer together."""
-    return [c.own + c.shared + c.tokens + sum(calls[i].tokens for i in c.reads) for c in calls]
+def at_once(calls: Sequence[Call]) -> int:
+    """Tokens of prompts and answers that are there at the same time, where everything runs as soon as it can."""
+    depths: list[int] = []
+    levels: Counter[int] = Counter()
+    for call in calls:
+        depths.append(max((depths[i] + 1 for i in call.reads), default=0))
+        levels[depths[-1]] += call.prompt + call.tokens
+    return max(levels.values())

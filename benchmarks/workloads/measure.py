@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workloads.job import Job
 
@@ -48,3 +49,54 @@ async def times(play: Play, jobs: list[Job], slo: float) -> dict[str, float]:
 
 def p99(values: Sequence[float]) -> float:
     return sorted(values)[min(len(values) - 1, len(values) * 99 // 100)]
+
+
+async def first_kind(play: Play, jobs: list[Job], slo: float) -> dict[str, float]:
+    """Of the jobs that are of the first one's kind; the others are there to disturb it."""
+    outcomes = await play(jobs)
+    own = [o for o in outcomes if o.job.app == jobs[0].app]
+    return {"seconds": statistics.fmean(o.took for o in own), "whole": max(o.ended for o in own)}
+
+
+#: Of `rate_at_slo`: requests on their way at once at the first rate, if each takes as long as it may; the factor to the
+#: next rate; and how many rates at most.
+START, STEP, RUNGS = 4.0, 2.0, 8
+
+
+async def rate_at_slo(play: Play, jobs: list[Job], slo: float) -> dict[str, float]:
+    """`rate`: requests a second at which a token, of the whole time that a request takes, takes `slo` seconds on
+    average. Rates are doubled, or halved, until it is passed; between the last two of them the logarithm of the time
+    is taken to rise with that of the rate."""
+    own = len(jobs) / jobs[-1].at
+
+    async def per_token(rate: float) -> float:
+        outcomes = await play([replace(job, at=job.at * own / rate) for job in jobs])
+        return statistics.fmean(o.took / o.tokens for o in outcomes)
+
+    rate = START / slo / statistics.fmean(job.calls[-1].tokens for job in jobs)
+    took = await per_token(rate)
+    factor = STEP if took <= slo else 1 / STEP
+    for _ in range(RUNGS):
+        before, rate = took, rate * factor
+        took = await per_token(rate)
+        if (took > slo) is (factor > 1):
+            return {"rate": rate / factor * factor ** (math.log(slo / before) / math.log(took / before))}
+    return {"rate": rate}
+
+
+async def beside(play: Play, jobs: list[Job], slo: float) -> dict[str, float]:
+    """Chat and batch work, each alone and then both: what chat's 99th percentile of time per token is over that alone,
+    and what is left of the batch's throughput."""
+    chats, batch = ([job for job in jobs if (job.app == "chat") is chat] for chat in (True, False))
+    alone, lone = await play(chats), await play(batch)
+    both = await play(jobs)
+    chat = [[o.tpot for o in outcomes if o.job.app == "chat"] for outcomes in (alone, both)]
+    ends = [max(o.ended for o in outcomes if o.job.app != "chat") for outcomes in (lone, both)]
+    return {
+        "seconds": statistics.fmean(o.took for o in both if o.job.app != "chat"),
+        "whole": max(o.ended for o in both),
+        "tpot": statistics.fmean(chat[1]),
+        "tpot_p99": p99(chat[1]),
+        "chat_over_alone": p99(chat[1]) / p99(chat[0]),
+        "batch_kept": ends[0] / ends[1],
+    }

@@ -35,8 +35,9 @@ def job(llm: BaseChatModel, texts: Texts, scale: float, seed: str, at: float = 0
     size, tokens = scaled(1024, scale, 16), scaled(50, scale, 8)
     parts = [texts.text(size, seed, i) for i in range(PARTS)]
     ask = texts.count(SUMMARISE)
-    calls = [Call(size, tokens, prefix="summarise", shared=ask) for _ in parts]
-    calls.append(Call(texts.count(MERGE) + PARTS - 1, tokens, reads=tuple(range(PARTS))))
+    calls = [Call(size, tokens, begins=(("summarise", ask),)) for _ in parts]
+    merged = PARTS * tokens + PARTS - 1  # and what stands between them
+    calls.append(Call(merged, tokens, tuple(range(PARTS)), (("merge", texts.count(MERGE)),)))
     return Job(at, "map-reduce", app(llm, tokens), {"parts": parts}, tuple(calls))
 
 

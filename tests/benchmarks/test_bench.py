@@ -45,8 +45,7 @@ class Speaking(PacedEngine):
         if self.dead:
             raise EngineFailed("gone")
         async for piece in super().generate(request, directions):
-            if isinstance(piece, Done):
-                yield replace(piece, text=piece.text.replace("word", self.word))
+            yield replace(piece, text=piece.text.replace("word", self.word))
 
 
 class Scripted:
@@ -105,9 +104,11 @@ def kept(tmp_path: Path) -> Results:
     return Results(tmp_path / "bench.json")
 
 
-def benched(kept: Results, texts: Texts, *comparators: Comparator, advance: Any = lambda: None) -> list[str]:
+def benched(
+    kept: Results, texts: Texts, *comparators: Comparator, key: str = "W2", advance: Any = lambda: None
+) -> list[str]:
     said: list[str] = []
-    plan = Plan((WORKLOADS["W2"],), comparators, RTTS, 0.02, REPEATS, 0, ("float32",), 1, Path("nowhere"))
+    plan = Plan((WORKLOADS[key],), comparators, RTTS, 0.02, REPEATS, 0, ("float32",), 1, Path("nowhere"))
     Bench(plan, kept, texts, {"float32": Path("default")}, said.append, advance).run()
     return said
 
@@ -134,6 +135,22 @@ def test_a_workload_runs_planned_and_call_by_call(kept: Results, texts: Texts) -
     assert all(row["figures"]["seconds"] > 0 and row["bound"] > 0 for row in found["runs"])
     late = [r["figures"]["seconds"] >= 0.0018 for r in found["runs"] if r["rtt"] == 2.0]
     assert all(late), "the network took less than its round trip"
+
+
+def test_answers_that_are_read_as_they_come_are_counted_and_timed(kept: Results, texts: Texts) -> None:
+    benched(kept, texts, local("parrot", Speaking(), lowered), local("E1", Speaking()), key="W3")
+    found = on_disk(kept)
+    assert found["failures"] == []
+    assert all(check["same"] and check["answers"] == 8 for check in found["checks"]["W3"].values())
+    for row in found["runs"]:
+        (expected,) = {sum(c.tokens for j in _jobs("W3", texts, row) for c in j.calls)}
+        assert (row["calls"], row["tokens"]) == (8, expected)
+        assert row["figures"]["tpot"] > 0
+
+
+def _jobs(key: str, texts: Texts, row: dict[str, Any]) -> list[Any]:
+    seed = f"{key}/0/{row['dtype']}/{row['rtt']:g}/{row['repeat']}"
+    return WORKLOADS[key].jobs(eager("http://nowhere/v1", "m"), texts, 0.02, seed)
 
 
 def test_another_text_a_missing_one_and_a_death_are_rows(kept: Results, texts: Texts) -> None:

@@ -13,7 +13,7 @@ from langchain_core.language_models import FakeListChatModel
 from proof.costs import bound
 from semantic_parrot.core.simulator.costs import Costs
 from workloads import WORKLOADS, arrivals
-from workloads.job import Call, Job, sizes
+from workloads.job import Call, Job, at_once
 from workloads.texts import Texts
 
 TEXTS = Texts(["one", "two", "three"], lambda text: len(text.split()))
@@ -33,7 +33,7 @@ class Asked(BaseCallbackHandler):
 
 
 def jobs(key: str, seed: str) -> list[Job]:
-    return WORKLOADS[key].jobs(FakeListChatModel(responses=["answer"]), TEXTS, SCALE, seed)
+    return WORKLOADS[key].jobs(FakeListChatModel(responses=[" answer "]), TEXTS, SCALE, seed)
 
 
 def inputs(found: list[Job]) -> list[Any]:
@@ -60,8 +60,9 @@ def test_what_a_job_says_it_asks_for_is_what_its_app_asks_for(key: str, monkeypa
         answers = [sum(word.startswith("answer") for word in prompt) for prompt in asked.prompts]
         assert sorted(answers) == sorted(len(call.reads) for call in job.calls)
         said = sorted(len(prompt) - own for prompt, own in zip(asked.prompts, answers, strict=True))
-        for words, call in zip(said, sorted(c.own - len(c.reads) + c.shared for c in job.calls), strict=True):
-            assert abs(words - call) <= 3 + call // 10  # what joins answers is no word
+        asks = sorted(call.prompt - sum(job.calls[i].tokens for i in call.reads) for call in job.calls)
+        joins = max(answers)  # what stands between answers is no word
+        assert all(abs(words - tokens) <= 3 + joins for words, tokens in zip(said, asks, strict=True)), (said, asks)
 
 
 @pytest.mark.parametrize("key", WORKLOADS)
@@ -69,7 +70,7 @@ def test_calls_read_what_came_before_them(key: str) -> None:
     for job in jobs(key, "a"):
         assert all(i < at for at, call in enumerate(job.calls) for i in call.reads)
         assert all(call.tokens >= 1 and call.own >= 0 for call in job.calls)
-        assert max(sizes(job.calls)) > 0
+        assert at_once(job.calls) >= max(call.prompt + call.tokens for call in job.calls)
 
 
 def test_arrivals_have_the_rate_and_the_bursts_asked_for() -> None:
@@ -89,14 +90,14 @@ def job(*calls: Call, at: float = 0.0) -> Job:
 
 
 def test_the_bound_is_the_critical_path() -> None:
-    chain = job(Call(100, 11), Call(50, 6, reads=(0,)))
+    chain = job(Call(100, 11), Call(61, 6, reads=(0,)))
     # Prefill of 100 and of 50 + 11 tokens, and 10 + 5 steps.
     assert bound([chain], COSTS) == pytest.approx(1.0 + 0.61 + 15, rel=1e-3)
     assert bound([job(Call(100, 11), at=3.0)], COSTS) == pytest.approx(3 + 1 + 10, rel=1e-3)
 
 
 def test_a_common_beginning_is_filled_once() -> None:
-    shared = [job(Call(0, 1, prefix="p", shared=100)) for _ in range(4)]
+    shared = [job(Call(0, 1, begins=(("p", 100),))) for _ in range(4)]
     apart = [job(Call(100, 1)) for _ in range(4)]
     assert bound(shared, COSTS) == pytest.approx(1.0, rel=1e-2)
     assert bound(apart, COSTS) == pytest.approx(4.0, rel=1e-2)

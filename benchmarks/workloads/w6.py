@@ -1,0 +1,25 @@
+"""W6, mixed: people who chat, and read answers as they come, beside map-reduce jobs that nobody waits for."""
+
+from __future__ import annotations
+
+from random import Random
+
+from langchain_core.language_models import BaseChatModel
+
+from workloads import arrivals, w2, w8
+from workloads.job import Job, scaled
+from workloads.texts import Texts
+
+CHATS, REDUCES = 60, 9
+
+
+def jobs(llm: BaseChatModel, texts: Texts, scale: float, seed: str) -> list[Job]:
+    """At the paper's size a chat a second, and the jobs at once; time shrinks with the root of the scale."""
+    rng = Random(seed)
+    count = scaled(CHATS, scale**0.5, 6)
+    chats = [
+        w8.chat(llm, texts, scale, rng, at, f"{seed}/chat/{i}")
+        for i, at in enumerate(arrivals.poisson(scale**-0.5, count, seed, "chat"))
+    ]
+    batch = [w2.job(llm, texts, scale, f"{seed}/{i}") for i in range(scaled(REDUCES, scale**0.5, 2))]
+    return [*chats, *batch]
