@@ -18,6 +18,7 @@ class EndedRun:
     def __init__(self, stored: Stored) -> None:
         self.id = stored.run.id
         self.tenant = stored.run.tenant
+        self.stored = stored
         self.audience = Audience("background", 0.0, lambda: True, lambda: None)
         self._log = Log(stored.events)
         self._past = Past(stored.events)

@@ -41,6 +41,7 @@ def report(run: Snapshot) -> Report:
         "id": run.id,
         "status": run.status,
         "created": run.created,
+        "retold": run.retold,
         "seconds": now,
         "planned_seconds": run.planned,
         "idle_seconds": _idle(calls.values(), now),

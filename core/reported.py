@@ -62,17 +62,19 @@ def _engine(call: CallTrace) -> dict[str, Any] | None:
     placed = call.placed
     if placed is None:
         return None
-    choice = f"{placed.room} of {placed.engines} engines had room" if placed.engines > 1 else "there is one engine"
-    explanation = f"{WHY[placed.why]}; {choice}"
+    explanation = WHY.get(placed.why, placed.why)
+    if placed.engines:
+        several = placed.engines > 1
+        explanation += f"; {placed.room} of {placed.engines} engines had room" if several else "; there is one engine"
     if placed.shared:
         explanation = f"an equal call was under way, and its answer is this one's; of that call: {explanation}"
     return {
         "name": placed.engine,
         "why": placed.why,
         "explanation": explanation,
-        "room": placed.room,
-        "engines": placed.engines,
-        "together": placed.together,
+        "room": placed.room if placed.engines else None,
+        "engines": placed.engines or None,
+        "together": placed.together if placed.engines else None,
         "single_flight": placed.shared,
     }
 
@@ -81,12 +83,13 @@ def _predicted(call: CallTrace) -> dict[str, Any]:
     """`idle_seconds`: alone on an idle engine, as the plan had it before the call was ready; the rest when it was
     placed. `seconds`: from there to its end."""
     placed = call.placed
+    tokens = placed if placed is not None and placed.engines else None
     return {
         "idle_seconds": call.expected,
         "seconds": None if placed is None else placed.seconds,
-        "prompt_tokens": None if placed is None else placed.prompt,
+        "prompt_tokens": None if tokens is None else tokens.prompt,
         "cached_tokens": None if placed is None else placed.cached,
-        "output_tokens": None if placed is None else placed.output,
+        "output_tokens": None if tokens is None else tokens.output,
     }
 
 

@@ -23,13 +23,14 @@ from semantic_parrot.core.journal.values import Key, Listed, Stored
 from semantic_parrot.core.observer import Observer, watched
 from semantic_parrot.core.program import Program
 from semantic_parrot.core.request import Message, ModelRequest
+from semantic_parrot.core.retold import trace_of
 from semantic_parrot.core.run import Run
 from semantic_parrot.core.salts import Salts
 from semantic_parrot.core.scheduling import OPTIMISATIONS, Policy
 from semantic_parrot.core.session import Session
 from semantic_parrot.core.sessions import Sessions
 from semantic_parrot.core.singles import Singles
-from semantic_parrot.core.snapshot import Snapshot, snapshot, snapshot_of_past
+from semantic_parrot.core.snapshot import Snapshot, snapshot, snapshot_of_past, snapshot_of_retold
 from semantic_parrot.core.tenants import Terms
 from semantic_parrot.core.trace import Trace
 from semantic_parrot.core.usage import Price
@@ -289,6 +290,19 @@ class Runtime:
         if trace is not None:
             return snapshot_of_past(trace)
         raise NotFound("there was no run yet" if run_id == "latest" else f"no run {run_id!r}", where=run_id)
+
+    async def retell(self, run_id: str, tenant: str = "") -> Snapshot:
+        """As `snapshot`, also of a run that only the journal knows. Raises NotFound or JournalUnavailable."""
+        try:
+            return self.snapshot(run_id, tenant)
+        except NotFound:
+            if self._durable is None:
+                raise
+            newest = await self._durable.listing(tenant, 1) if run_id == "latest" else {}
+            ended = await self._durable.find(next(iter(newest), run_id), tenant)
+            if ended is None:
+                raise
+            return snapshot_of_retold(trace_of(ended.stored))
 
     def _single(self, id: str, tenant: str) -> Trace | None:
         call = self.singles.find(id, tenant)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from semantic_parrot.core.events import RunUsage, Status
@@ -18,7 +18,8 @@ from semantic_parrot.core.trace import CallTrace, Link, Trace
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """A run at `now` seconds from its start; `seconds`: that it took, None before its end. `calls` and `links` are by
-    output, `shared` too: the prefixes of the calls that share any, shortest first."""
+    output, `shared` too: the prefixes of the calls that share any, shortest first. `retold`: from the journal,
+    which has less than the server knew."""
 
     id: str
     status: Status
@@ -30,6 +31,7 @@ class Snapshot:
     calls: Mapping[str, CallTrace]
     links: Mapping[str, Link]
     shared: Mapping[str, Sequence[Shared]]
+    retold: bool = False
 
 
 def snapshot(run: Run) -> Snapshot:
@@ -72,6 +74,11 @@ def snapshot_of_past(trace: Trace) -> Snapshot:
         for output, call in trace.calls.items()
     }
     return _snapshot(trace, trace.usage, trace.calls, shared)
+
+
+def snapshot_of_retold(trace: Trace) -> Snapshot:
+    """Of a run that only the journal knows, and `trace` what it says."""
+    return replace(snapshot_of_past(trace), retold=True)
 
 
 def _snapshot(

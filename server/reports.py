@@ -40,7 +40,7 @@ def routes(service: Service) -> APIRouter:
             form = "html" if "text/html" in request.headers.get("accept", "") else "json"
         if form not in ("json", "html"):
             raise InvalidRequest(f"format is json or html, not {form!r}", where="format")
-        found = service.runtime.snapshot(run_id, tenant_of(request))
+        found = await service.runtime.retell(run_id, tenant_of(request))
         if form == "json":
             return Response(await asyncio.to_thread(_json, found), media_type="application/json")
         text = await asyncio.to_thread(lambda: page(make(found)))
@@ -50,7 +50,7 @@ def routes(service: Service) -> APIRouter:
     async def trace(request: Request, run_id: str) -> Response:
         """The report as a Chrome trace, for Perfetto."""
         refuse_query(request)
-        found = service.runtime.snapshot(run_id, tenant_of(request))
+        found = await service.runtime.retell(run_id, tenant_of(request))
         text = await asyncio.to_thread(lambda: json.dumps(perfetto(make(found))))
         headers = {"Content-Disposition": f'attachment; filename="{found.id}.json"'}
         return Response(text, media_type="application/json", headers=headers)

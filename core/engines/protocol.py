@@ -51,7 +51,8 @@ class Delta:
 class Placed:
     """Where and why an answer was made there. Predicted for it: `seconds`, and tokens of `prompt` (of them `cached` to
     be found there) and `output`. `room`: how many of the `engines` had room for it; `together`: how many calls were
-    placed as one. `shared`: it was made for an equal call, which was under way."""
+    placed as one. `shared`: it was made for an equal call, which was under way. With `engines` 0, of these only engine,
+    `why`, `cached`, `seconds` and `shared` are known any more."""
 
     engine: str
     why: str

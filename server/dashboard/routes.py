@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
+from semantic_parrot.core.ended import EndedRun
 from semantic_parrot.core.engines.protocol import CachedPrefix, Engine, Outlined
-from semantic_parrot.core.errors import EngineFailed, NotFound
+from semantic_parrot.core.errors import EngineFailed, JournalUnavailable, NotFound
+from semantic_parrot.core.journal.values import Listed
 from semantic_parrot.core.report import report
 from semantic_parrot.core.run import Run
 from semantic_parrot.core.snapshot import Snapshot, snapshot
 from semantic_parrot.server.body import refuse_query
 from semantic_parrot.server.dashboard.live import Changes, follow, sample
 from semantic_parrot.server.dashboard.own import HEADERS, own_page_only
-from semantic_parrot.server.dashboard.values import values
+from semantic_parrot.server.dashboard.values import kept_values, values
 from semantic_parrot.server.dashboard.view import LISTED, Parts, View
 from semantic_parrot.server.explain.page import page
 from semantic_parrot.server.explain.perfetto import perfetto
@@ -59,12 +62,19 @@ def routes(service: Service, visits: Visits | None) -> APIRouter:
     def stream(blocks: AsyncGenerator[str, None]) -> Response:
         return EventStream(blocks, heartbeat=service.settings.heartbeat)
 
-    def listed(tenant: str) -> Parts:
-        past = [trace for trace, _ in zip(runtime.history.past(tenant), range(LISTED), strict=False)]
-        return view.runs(list(runtime.runs_of(tenant)), past)
+    async def listed(tenant: str) -> Parts:
+        kept, trouble = list[Listed](), ""
+        try:
+            kept = await runtime.listing(tenant, LISTED)
+        except JournalUnavailable as error:
+            trouble = error.message
+        past = list(islice(runtime.history.past(tenant), LISTED))
+        return view.runs(runtime.runs_of(tenant), past, kept, trouble)
 
-    async def shown(taken: Snapshot, run: Run | None) -> Parts:
+    async def shown(taken: Snapshot, run: Run | EndedRun | None) -> Parts:
         """`run` None: it can't be read any more."""
+        if isinstance(run, EndedRun):
+            return await asyncio.to_thread(lambda: view.run(taken, kept_values(run)))
         return await asyncio.to_thread(view.run, taken, None if run is None else values(run))
 
     async def read(request: Request) -> Parts:
@@ -81,27 +91,30 @@ def routes(service: Service, visits: Visits | None) -> APIRouter:
     @router.get("/dashboard")
     async def runs_page(request: Request) -> Response:
         refuse_query(request)
-        return html(request, "runs", parts=listed(tenant_of(request)), live="/dashboard/live/runs")
+        return html(request, "runs", parts=await listed(tenant_of(request)), live="/dashboard/live/runs")
 
     @router.get("/dashboard/runs/{run_id}")
     async def run_page(request: Request, run_id: str) -> Response:
         refuse_query(request)
-        taken = runtime.snapshot(run_id, tenant_of(request))
-        run = next((run for run in runtime.runs_of(tenant_of(request)) if run.id == taken.id), None)
-        live = "" if run is None else f"/dashboard/live/runs/{taken.id}"
+        taken = await runtime.retell(run_id, tenant_of(request))
+        try:
+            run = await runtime.find(taken.id, tenant_of(request))
+        except NotFound:
+            run = None
+        live = f"/dashboard/live/runs/{taken.id}" if isinstance(run, Run) else ""
         return html(request, "run", parts=await shown(taken, run), id=taken.id, live=live)
 
     @router.get("/dashboard/runs/{run_id}/report")
     async def report_page(request: Request, run_id: str) -> Response:
         """As /v1/runs/{id}/report, for who has no key to send but a cookie."""
-        taken = runtime.snapshot(run_id, tenant_of(request))
+        taken = await runtime.retell(run_id, tenant_of(request))
         text = await asyncio.to_thread(lambda: page(report(taken)))
         return HTMLResponse(text, headers={**HEADERS, "Content-Security-Policy": REPORT})
 
     @router.get("/dashboard/runs/{run_id}/trace")
     async def trace(request: Request, run_id: str) -> Response:
         """As /v1/runs/{id}/trace."""
-        taken = runtime.snapshot(run_id, tenant_of(request))
+        taken = await runtime.retell(run_id, tenant_of(request))
         text = await asyncio.to_thread(lambda: json.dumps(perfetto(report(taken))))
         headers = {**HEADERS, "Content-Disposition": f'attachment; filename="{taken.id}.json"'}
         return Response(text, media_type="application/json", headers=headers)
@@ -122,10 +135,7 @@ def routes(service: Service, visits: Visits | None) -> APIRouter:
     async def live_runs(request: Request) -> Response:
         tenant = tenant_of(request)
 
-        async def look() -> Parts:
-            return listed(tenant)
-
-        return stream(follow(look, changes.watch(tenant)))
+        return stream(follow(lambda: listed(tenant), changes.watch(tenant)))
 
     @router.get("/dashboard/live/runs/{run_id}")
     async def live_run(request: Request, run_id: str) -> Response:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
+from semantic_parrot.core.ended import EndedRun
+from semantic_parrot.core.retold import trace_of
 from semantic_parrot.core.run import Run
 from semantic_parrot.core.value import JSON
 
@@ -48,6 +51,30 @@ def values(run: Run) -> tuple[list[Shown], int]:
         part = text[-CHARACTERS:] if state == "streaming" else text[:CHARACTERS]
         shown.append(Shown(name, source, state, part, len(text) - len(part), name in wanted))
     return shown, len(names) - len(shown)
+
+
+def kept_values(run: EndedRun) -> tuple[list[Shown], int]:
+    """The same of a run that only the journal knows: what it returned, what failed, what its calls said and what it was
+    given."""
+    result, calls = run.result(), trace_of(run.stored).calls
+    ends, given = result["calls"], run.stored.body.get("inputs") or {}
+    answers = {name: _answer(ends[c.id]) for name, c in calls.items() if "response" in ends.get(c.id, ())}
+    found = {name: ("failed", error["message"]) for name, error in result["errors"].items()}
+    for several in (result["outputs"], answers, given):
+        found = {name: ("done", _text(value)) for name, value in several.items()} | found
+    names = [*result["outputs"], *(name for name in found if name not in result["outputs"])]
+    shown = []
+    for name in names[:MOST]:
+        state, text = found[name]
+        source = f"call {calls[name].id}" if name in calls else "input" if name in given else "of the program"
+        part = text[:CHARACTERS]
+        shown.append(Shown(name, source, state, part, len(text) - len(part), name in result["outputs"]))
+    return shown, len(names) - len(shown)
+
+
+def _answer(call: dict[str, Any]) -> str:
+    choice = call["response"]["choices"][0]
+    return (choice["message"]["content"] if "message" in choice else choice["text"]) or ""
 
 
 def _text(value: JSON) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
+from semantic_parrot.core.journal.values import Listed
 from semantic_parrot.core.report import report
 from semantic_parrot.core.run import Run
 from semantic_parrot.core.snapshot import Snapshot
@@ -48,11 +49,16 @@ class View:
     def _part(self, name: str, **about: Any) -> str:
         return self._pages.get_template(f"part_{name}.html").render(about)
 
-    def runs(self, open_runs: list[Run], past: list[Trace]) -> Parts:
-        """The list of runs, the latest first. On the event loop: it reads them."""
-        rows = [_row(run.trace, run.status, len(run.nodes)) for run in reversed(open_runs)]
+    def runs(self, open_runs: Sequence[Run], past: Sequence[Trace], kept: Sequence[Listed], trouble: str) -> Parts:
+        """The list of runs, the latest first: those that can be read, those of which there is a trace, and those that
+        the journal has; `trouble`: why it can't say. On the event loop: it reads them."""
+        rows = [_row(run.trace, run.status, len(run.nodes)) for run in open_runs]
         rows += [_row(trace, trace.status, len(trace.calls)) for trace in past]
-        return {"runs": self._part("runs", rows=rows[:LISTED], more=len(rows) - len(rows[:LISTED]))}
+        known = {row["id"] for row in rows}
+        rows += [_kept(run) for run in kept if run.id not in known]
+        rows.sort(key=lambda row: row["created"], reverse=True)
+        more = len(rows) > LISTED or len(kept) >= LISTED
+        return {"runs": self._part("runs", rows=rows[:LISTED], more=more, trouble=trouble)}
 
     def run(self, snapshot: Snapshot, values: tuple[list[Shown], int] | None) -> Parts:
         """The parts of a run's page; `values` None: they are kept no longer. In any thread."""
@@ -82,8 +88,15 @@ def _row(trace: Trace, status: str, size: int) -> dict[str, Any]:
         "created": trace.created,
         "seconds": trace.seconds,
         "size": size,
-        "tokens": tokens,
+        "tokens": None if trace.seconds is None else tokens,
     }
+
+
+def _kept(run: Listed) -> dict[str, Any]:
+    """Of one that the journal alone knows: how many calls it had would have to be read from its events."""
+    seconds = None if run.ended is None else run.ended - run.created
+    row = {"id": run.id, "status": run.status, "created": run.created, "seconds": seconds}
+    return {**row, "size": None, "tokens": None}
 
 
 def _clock(created: float) -> str:

@@ -8,6 +8,12 @@ from typing import Any
 #: Names that are listed; of more, the number is told.
 LISTED = 4
 
+#: Of a run that only the journal knows.
+RETOLD = (
+    "from the journal, which keeps what was told: no plans and no shared prefixes, no times of calls that failed, and"
+    " of calls in maps and branches not what they read"
+)
+
 
 def seconds(value: float | None) -> str:
     """ "–" for None."""
@@ -132,4 +138,4 @@ def headline(report: Mapping[str, Any]) -> list[str]:
         f"{hops['calls']} calls in one round trip: {hops['dependent']} needed an answer first, and the server itself"
         f" started them, {hops['deepest']} of them one after the other",
     ]
-    return lines
+    return [*lines, RETOLD] if report.get("retold") else lines

@@ -6,12 +6,15 @@ import json
 
 import httpx
 import pytest
+from followed import followed
 from hypothesis import given
 from hypothesis import strategies as st
 from live import LocalServer
 from programs import request
 from scripted import ScriptedEngine
 
+from semantic_parrot.core.errors import JournalUnavailable
+from semantic_parrot.core.journal.journal import Journal
 from semantic_parrot.core.runtime import Runtime
 from semantic_parrot.server.dashboard import graph
 from semantic_parrot.server.dashboard.visits import LASTS, MOST, Visits
@@ -102,6 +105,56 @@ def test_forms_need_to_come_from_its_own_pages(store):
         assert http.get("/dashboard").status_code == 200
         http.post("/dashboard/logout", headers=own)
         assert http.get("/dashboard/live/runs").status_code == 401
+
+
+def test_a_run_that_only_the_journal_knows_is_listed_and_has_its_pages(tmp_path, store):
+    """Of its tenant, after a restart; and what the journal does not keep is said."""
+    url = f"sqlite:///{tmp_path / 'journal.db'}"
+    keyring = Keyring(store)
+    ann, bob = ({"Authorization": f"Bearer {make(store, name)[0]}"} for name in ("ann", "bob"))
+    sent = {**CHAIN, "inputs": {"unused": "a <b>given</b> text"}, "parrot": {"lifetime": "background"}}
+    with (
+        LocalServer(Runtime([ScriptedEngine()], journal=Journal(url)), keyring=keyring) as server,
+        httpx.Client(base_url=server.base, headers=ann, timeout=60) as http,
+    ):
+        run = http.post("/v1/runs", json=sent).json()["id"]
+        result = followed(http, run)[-1][1]
+    with (
+        LocalServer(runtime := Runtime([ScriptedEngine()], journal=Journal(url)), keyring=keyring) as server,
+        httpx.Client(base_url=server.base, headers=ann, timeout=60) as http,
+    ):
+        new = http.post("/v1/runs", json=sent).json()["id"]
+        followed(http, new)
+        listed = http.get("/dashboard").text
+        assert listed.index(f"/dashboard/runs/{new}") < listed.index(f"/dashboard/runs/{run}")
+        assert listed.count("/dashboard/runs/run_") == 2
+        page = http.get(f"/dashboard/runs/{run}").text
+        for said in ("This is from the journal", "box-0", "box-1", "bar-1", "a &lt;b&gt;given&lt;/b&gt; text"):
+            assert said in page
+        assert result["outputs"]["b"] in page
+        assert "Cancel run" not in page
+        assert 'data-live=""' in page  # nothing more comes
+        assert "from the journal" not in http.get(f"/dashboard/runs/{new}").text
+        assert "from the journal" in http.get(f"/dashboard/runs/{run}/report").text
+        for path in (f"/dashboard/runs/{run}/trace", f"/v1/runs/{run}/trace"):
+            names = [event["name"] for event in http.get(path).json()["traceEvents"]]
+            assert {"one", "two", "needs"} <= set(names)
+        told = http.get(f"/v1/runs/{run}/report").json()
+        assert [(call["id"], call["needs"], call["state"]) for call in told["calls"]] == [
+            ("one", [], "finished"),
+            ("two", ["one"], "finished"),
+        ]
+        for path in ("", "/report", "/trace"):
+            assert http.get(f"/dashboard/runs/{run}{path}", headers=bob).status_code == 404
+        assert run not in http.get("/dashboard", headers=bob).text
+
+        async def away(*_):
+            raise JournalUnavailable("the journal can't be used: it is away")
+
+        runtime._durable.listing = away
+        listed = http.get("/dashboard").text
+        assert "missing: the journal can&#39;t be used: it is away" in listed
+        assert new in listed
 
 
 def test_a_run_page_is_sent_what_has_changed_until_the_run_ends(gated):
