@@ -23,8 +23,10 @@ from semantic_parrot.core.shape import Prompt
 from semantic_parrot.core.value import JSON, as_text
 from semantic_parrot.core.wire import render
 
-#: Characters that a known beginning grows by before it is filled on.
-EVERY = 600
+#: Characters that a producer's text grows by before its readers are filled on; and at least by this part of itself, so
+#: that all the fills of a text of n characters cost n, not its square. Each takes time from who decodes (tokens, a step
+#: with prefill in it), and the fewer there are, the more is left for when the text ends: a quarter of it at most.
+EVERY, PART = 900, 3
 
 #: Calls whose producers do not run yet that a session has filled at the same time, and how many steps ahead they are.
 WARM, REACH = 8, 8
@@ -73,10 +75,12 @@ class Ahead:
         """The producer of variable `name` has generated more `text`."""
         if self._fills is None or not self._graph.variables[name].consumers:
             return
-        known = self._texts.setdefault(name, Speech())
+        known = self._texts.get(name)
+        if known is None:
+            known = self._texts[name] = Speech()
         known.parts.append(text)
         known.chars += len(text)
-        if known.chars - known.told >= EVERY:
+        if known.chars - known.told >= max(EVERY, known.told // PART):
             known.told = known.chars
             self._look(name, 1)
 

@@ -12,10 +12,6 @@ from semantic_parrot.core.engine.sequence import LAST, Sequence
 #: 4 layers of 256: 0.11 ms a row of prefill, 0.9 ms one that decodes: its attention reads a context for it alone.)
 PLACE_ROWS = 8
 
-#: Rows of prefill ahead in a step that also decodes: what the decoding sequences can spare. A step with any prefill
-#: costs some 2 ms beyond its rows (the demo model, one thread): in steps of 128 rows all took a sixth longer.
-AHEAD_ROWS = 256
-
 
 def _caps(sequences: Iterable[Sequence]) -> list[float]:
     """By rank: how many may decode before one of that rank pauses. Only what ranks behind a capping sequence does."""
@@ -53,10 +49,9 @@ class Rows:
     def __init__(self, budget: int, decoding: List[Sequence]) -> None:
         self._budget = float(budget)
         self._spare = [PLACE_ROWS * max(most - len(decoding), 1) for most in _caps(decoding)]
-        self._ahead = AHEAD_ROWS if decoding else inf
 
     def left(self, rank: int) -> int:
-        return int(max(min(self._budget, self._spare[rank], self._ahead if rank == LAST else inf), 0))
+        return int(max(min(self._budget, self._spare[rank]), 0))
 
     def take(self, s: Sequence, now: float | None = None) -> int:
         """As many as `s` can use and have. With a time, `s` is marked if it has fewer for the cap's sake."""

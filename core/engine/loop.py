@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from semantic_parrot.core.engine import halving
+from semantic_parrot.core.engine.begun import Begun
 from semantic_parrot.core.engine.compiling import Compiling
 from semantic_parrot.core.engine.draw import Drawn
 from semantic_parrot.core.engine.grammar import Grammars
@@ -68,6 +69,7 @@ class EngineLoop:
         self._intake = Intake(text, context, vocabulary, pool.total * BLOCK_SIZE)
         self._compiling = Compiling(grammars)
         self._live: dict[int, Sequence] = {}
+        self._begun: dict[int, Begun] = {}  # of prompts that are filled ahead, until they are cancelled
         self._computed = self._reused = self._generated = self._steps = 0
 
     @property
@@ -98,7 +100,7 @@ class EngineLoop:
         room for it."""
         content = request.prompt if request.messages is None else request.messages
         assert content is not None
-        tokens = self.text.beginning(content, request.tools)
+        tokens = self.text.beginning(content, request.tools).sure
         whole = tokens[: len(tokens) // BLOCK_SIZE * BLOCK_SIZE]
         if not whole:
             raise InvalidRequest(f"it has {len(tokens)} tokens, and a block has {BLOCK_SIZE}")
@@ -117,7 +119,8 @@ class EngineLoop:
         content = request.prompt if request.messages is None else request.messages
         assert content is not None
         with contextlib.suppress(ParrotError):
-            tokens = self.text.beginning(content, request.tools)[: self._context]
+            begun = self._begun[id] = self.text.beginning(content, request.tools, self._begun.get(id))
+            tokens = begun.sure[: self._context]
             if tokens:
                 stream = self.text.stream(())
                 now = time.monotonic()
@@ -128,6 +131,7 @@ class EngineLoop:
     def cancel(self, id: int) -> None:
         """Forget a request and free its blocks; one that has ended already is ignored."""
         self._planner.remove_ahead(id)
+        self._begun.pop(id, None)
         if (sequence := self._live.pop(id, None)) is not None and not self._compiling.remove(id):
             self._planner.remove(sequence)
 

@@ -6,17 +6,13 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from semantic_parrot.core.engine.prefix_node import common
+from semantic_parrot.core.engine.begun import Begun, begin
 from semantic_parrot.core.engine.tool_formats import tool_format
 from semantic_parrot.core.engine.vocabulary import Vocabulary
 from semantic_parrot.core.errors import EmptyPrompt, InvalidRequest
 from semantic_parrot.core.grammar import Grammar
 from semantic_parrot.core.request import UNKNOWN, Message
 from semantic_parrot.core.tools import Tools
-
-#: Characters at the end of a text in which a further character may change the tokens; some that may follow.
-TAIL = 64
-GOING_ON = ("a", " a", "\n\n", "1", ".")
 
 _HALF = "\ufffd"  # how a decoder shows the bytes of a character that is not whole
 
@@ -58,19 +54,20 @@ class TextModel:
             raise EmptyPrompt("the prompt is empty")
         return tokens
 
-    def beginning(self, content: str | Sequence[Message], tools: Tools | None = None) -> list[int]:
-        """The first tokens of a prompt of which only the text before the first UNKNOWN is known: without those at its
-        end that may come out otherwise, depending on what follows. A wrong one would cost work, and nothing else.
-        """
+    def beginning(
+        self, content: str | Sequence[Message], tools: Tools | None = None, before: Begun | None = None
+    ) -> Begun:
+        """Of a prompt of which only the text before the first UNKNOWN is known. `before`: of the same prompt, when less
+        of it was known."""
         text = content if isinstance(content, str) else self.render(content, tools)
-        known = text.partition(UNKNOWN)[0]
-        tokens = self._ids(known, special=isinstance(content, str))
-        tail = self._ids(known[-TAIL:], special=False)
-        stable = min(common(tail, self._ids(known[-TAIL:] + more, special=False)) for more in GOING_ON)
-        return tokens[: max(len(tokens) - (len(tail) - stable), 0)]
+        special = isinstance(content, str)
+        return begin(text.partition(UNKNOWN)[0], before, lambda whole: self._ids(whole, special=special), self._parts)
 
     def _ids(self, text: str, *, special: bool) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=special, verbose=False).input_ids)
+
+    def _parts(self, texts: list[str]) -> list[list[int]]:
+        return [list(ids) for ids in self._tokenizer(texts, add_special_tokens=False, verbose=False).input_ids]
 
     def render(self, messages: Sequence[Message], tools: Tools | None = None) -> str:
         if not self._tokenizer.chat_template:

@@ -1,11 +1,13 @@
 """What the engine is told of prompts that wait: their beginnings, as they grow, and when they are over."""
 
 import asyncio
+import itertools
 
 import pytest
 from scripted import ScriptedEngine, answer, text_of
 
 from semantic_parrot.core import ahead
+from semantic_parrot.core.ahead import Ahead
 from semantic_parrot.core.engines.protocol import Delta
 from semantic_parrot.core.program import parse_program
 from semantic_parrot.core.request import UNKNOWN, parse_request
@@ -69,15 +71,16 @@ async def test_a_beginning_is_filled_at_once_and_taken_back_when_the_call_starts
 
 
 class Patient(ScriptedEngine):
-    """Says no further word of its first call before more is to be filled ahead."""
+    """Says no further word of its first call before what it has said is to be filled ahead."""
 
     async def generate(self, request, directions):
-        said = 0
+        said = ""
         async for item in super().generate(request, directions):
             yield item
-            said += isinstance(item, Delta)
             if text_of(request) == "user: Begin x" and isinstance(item, Delta):
-                await self.until_asked(said)
+                said += item.text
+                while not any(r is not None and said + UNKNOWN in text_of(r) for _, r in self.prefills):
+                    await self._changed.wait()
 
 
 async def test_it_grows_with_its_producers_text(monkeypatch):
@@ -88,8 +91,27 @@ async def test_it_grows_with_its_producers_text(monkeypatch):
     await runtime.close()
     whole = answer(parse_request(render(request("Begin x"), {})))
     words = whole.split(" ")
-    begun = [f"user: {GO_ON}{' '.join(words[:n])}{UNKNOWN}!" for n in (1, 2, 3)]
-    assert texts(engine, "b") == [*begun, None]
+    nothing, *begun = [f"user: {GO_ON}{' '.join(words[:n])}{UNKNOWN}!" for n in range(4)]
+    asked = texts(engine, "b")
+    assert asked[asked[0] == nothing :] == [*begun, None]  # on a busy machine it is asked before the first word too
+
+
+async def test_the_longer_a_text_is_the_more_it_grows_by_before_it_is_filled_on(engine, monkeypatch):
+    runtime = await started(engine)
+    run = runtime.submit(program({"a": ("Begin",), "b": (GO_ON, ("a",))}))
+    await engine.until(running=1)
+    looked, text = [], ""
+    monkeypatch.setattr(Ahead, "_look", lambda *_: looked.append(len(text)))
+    for _ in range(20_000):
+        text += "a word "
+        run.session.ahead.grew("a", "a word ")
+    monkeypatch.undo()
+    engine._gate.set()
+    await run.wait()
+    await runtime.close()
+    assert looked[0] < ahead.EVERY + 10
+    assert all(ahead.EVERY <= b - a <= max(ahead.EVERY, a // 3) + 10 for a, b in itertools.pairwise(looked))
+    assert sum(looked) < 4 * len(text)
 
 
 async def test_off_tells_nothing_and_changes_nothing(engine):

@@ -75,6 +75,7 @@ def test_what_is_replaced_or_cancelled_holds_nothing(tiny, bench, ask):
     b.loop.cancel(900)
     assert b.loop.stats().kv_blocks_used == 0
     assert not b.loop.busy
+    assert not b.loop._begun
 
 
 def test_what_does_not_fit_is_given_up(tiny, bench, ask):

@@ -178,7 +178,6 @@ def test_messages_are_tokenised_with_their_tools(tiny, bench):
     text: TextModel = bench(tiny("llama", tools="hermes")).loop.text
     request = request_of()
     whole = text.encode(request.messages, request.tools)
-    assert (
-        text.beginning(request.messages, request.tools) == whole[: len(text.beginning(request.messages, request.tools))]
-    )
+    known = text.beginning(request.messages, request.tools).sure
+    assert known == whole[: len(known)]
     assert len(whole) > len(text.encode((Message("user", "What now?"),)))
