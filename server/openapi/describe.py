@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from semantic_parrot.server.openapi.answers import Error
 from semantic_parrot.server.openapi.operations import OPERATIONS, Operation
+from semantic_parrot.server.openapi.refusals import REFUSALS
 from semantic_parrot.server.responses.items import ITEMS, PARTS
 
 #: One event of a stream; `data` is JSON, or [DONE] at the end of a streamed completion.
@@ -28,7 +29,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
     named = _schemas(document)
     for (method, path), operation in OPERATIONS.items():
         if method in document["paths"].get(path, {}):
-            document["paths"][path][method] |= _operation(operation, document["paths"][path][method], named)
+            document["paths"][path][method] |= _operation(path, operation, document["paths"][path][method], named)
     return document
 
 
@@ -80,7 +81,7 @@ def _by_role(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _operation(
-    operation: Operation, known: dict[str, Any], named: dict[type[BaseModel], dict[str, Any]]
+    path: str, operation: Operation, known: dict[str, Any], named: dict[type[BaseModel], dict[str, Any]]
 ) -> dict[str, Any]:
     content: dict[str, Any] = {media: {"schema": {"type": "string"}} for media in operation.others}
     if operation.answer is not None:
@@ -89,6 +90,7 @@ def _operation(
         content["text/event-stream"] = {"schema": _SSE}
     refusal = {"application/json": {"schema": named[Error]}}
     responses = {str(status): {"description": "The answer.", "content": content} for status in operation.statuses}
+    responses |= {s: found.described(refusal) for s, found in REFUSALS.items() if found.applies(path, operation)}
     # The only other one that a request can bring about is 504, by a deadline of its own.
     responses |= {"4XX": {"description": "Refused.", "content": refusal}}
     responses |= {"5XX": {"description": "Not the request's fault, or its deadline.", "content": refusal}}

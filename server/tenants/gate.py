@@ -14,14 +14,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from semantic_parrot.core.errors import Forbidden, InvalidKey, ParrotError, Unavailable
 from semantic_parrot.server.dashboard.visits import Visits
 from semantic_parrot.server.errors import refusal
-from semantic_parrot.server.tenants.identity import belongs
+from semantic_parrot.server.tenants.identity import OPEN, belongs
 from semantic_parrot.server.tenants.keys import Keyring
 from semantic_parrot.server.tenants.store import Key, StoreError
 
 log = logging.getLogger(__name__)
-
-#: Whether the server lives, and nothing else: for load balancers, which have no key.
-OPEN = frozenset({"/healthz", "/readyz"})
 
 #: About the whole server, so no tenant's.
 OPERATORS = frozenset({"/metrics", "/reset_prefix_cache"})

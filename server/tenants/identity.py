@@ -5,6 +5,9 @@ from __future__ import annotations
 from fastapi import Request
 from starlette.types import Scope
 
+#: Whether the server lives, and nothing else: for load balancers, which have no key.
+OPEN = frozenset({"/healthz", "/readyz"})
+
 _TENANT, _OPERATOR = "parrot.tenant", "parrot.operator"
 
 

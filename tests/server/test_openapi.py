@@ -9,6 +9,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,7 @@ from live import LocalServer
 from schemathesis import Case, CheckContext, GenerationMode, Response
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
+    response_headers_conformance,
     response_schema_conformance,
     status_code_conformance,
 )
@@ -28,8 +30,13 @@ from scripted import ScriptedEngine
 
 from semantic_parrot.core.journal.journal import Journal
 from semantic_parrot.core.runtime import Runtime
+from semantic_parrot.core.tenants import TenantSection, Terms
 from semantic_parrot.server.app import create_app
 from semantic_parrot.server.openapi.operations import OPERATIONS
+from semantic_parrot.server.service import Settings
+from semantic_parrot.server.tenants.keys import Keyring, make
+from semantic_parrot.server.tenants.limits import Limits
+from semantic_parrot.server.tenants.store import TenantStore
 
 CASES = int(os.environ.get("PARROT_FUZZ_CASES", "150"))
 SEED = int(os.environ.get("PARROT_FUZZ_SEED", "8"))
@@ -117,7 +124,10 @@ def no_fault_of_the_server(_: CheckContext, response: Response, case: Case) -> b
     return None
 
 
-CHECKS = [no_fault_of_the_server, status_code_conformance, content_type_conformance, response_schema_conformance]
+CHECKS = [
+    no_fault_of_the_server, status_code_conformance, content_type_conformance, response_headers_conformance,
+    response_schema_conformance,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("bad", [False, True], ids=["good", "bad"])
@@ -155,3 +165,32 @@ def test_every_route_is_described():
                 continue  # pages, for people
             assert (method, path) in OPERATIONS, f"{method} {path}: server/openapi/operations.py lacks it"
             assert "4XX" in operation["responses"]
+            assert (
+                ("408" in operation["responses"]) == ("413" in operation["responses"]) == ("requestBody" in operation)
+            )
+            assert ("401" in operation["responses"]) == (path not in ("/healthz", "/readyz"))
+
+
+def test_refusals_of_keys_sizes_and_limits_are_described(tmp_path):
+    """What the server above, which asks for no key and has no limits, does not answer."""
+    terms = Terms(defaults=TenantSection(requests_per_minute=1))
+    runtime = Runtime([ScriptedEngine()], terms=terms)
+    limits = Limits(terms, lambda tenant: runtime.calls.queue(tenant))
+    settings, schema = Settings(max_body=1_000, slow=0.2), schemathesis.openapi.from_dict(described())
+    ask = {"model": "default", "prompt": "a"}
+    with closing(TenantStore(tmp_path)) as store:
+        headers = {"Authorization": f"Bearer {make(store, 'ann')[0]}"}
+        with LocalServer(runtime, settings, keyring=Keyring(store), limits=limits) as server:
+            for status, path, body, sent in (
+                (401, "/v1/completions", ask, {}),
+                (403, "/metrics", None, headers),
+                (200, "/v1/completions", ask, headers),
+                (429, "/v1/completions", ask, headers),
+                (413, "/tokenize", {"prompt": "x" * 2_000}, headers),
+            ):
+                operation = schema[path]["GET" if body is None else "POST"]
+                case = operation.Case(headers=sent) if body is None else operation.Case(headers=sent, body=body)
+                response = case.call(base_url=server.base, timeout=PATIENCE)
+                assert response.status_code == status
+                assert str(status) in operation.definition.raw["responses"]
+                case.validate_response(response, checks=CHECKS)
