@@ -13,12 +13,14 @@ from peers import PEERS
 from peers.parrot import Parrot
 from peers.peer import Peer
 from semantic_parrot.core.scheduling import OPTIMISATIONS
+from workloads import Framework
 
 OURS = "parrot"
 WITHOUT = "without:"
 BARE = ("--no-prefix-cache",)
 
-Model = Callable[[str, str], BaseChatModel]
+#: (base URL, name) → what an app is handed.
+Model = Callable[[str, str], Any]
 
 
 def lowered(url: str, model: str) -> BaseChatModel:
@@ -49,6 +51,42 @@ def _own_client() -> dict[str, Any]:
     return {"api_key": "none", "http_async_client": DefaultAsyncHttpxClient(timeout=None)}
 
 
+@dataclass(frozen=True, slots=True)
+class KernelService:
+    """A chat completion of Semantic Kernel. `attach`: what a kernel needs besides."""
+
+    service: Any
+    attach: Callable[[Any], None] = lambda _: None
+
+    def into(self, kernel: Any) -> None:
+        kernel.add_service(self.service)
+        self.attach(kernel)
+
+    def tokens(self) -> int:
+        return int(self.service.completion_tokens)
+
+    async def aclose(self) -> None:
+        await self.service.client.close()
+
+
+def lowered_kernel(url: str, model: str) -> KernelService:
+    from semantic_parrot.adapters.semantic_kernel import ParrotChatCompletion, attach
+
+    return KernelService(ParrotChatCompletion(model, base_url=url), attach)
+
+
+def eager_kernel(url: str, model: str) -> KernelService:
+    from openai import AsyncOpenAI
+    from semantic_kernel.connectors.ai.open_ai import OpenAIChatCompletion
+
+    client = AsyncOpenAI(base_url=url, api_key="none", timeout=None, max_retries=0)
+    return KernelService(OpenAIChatCompletion(ai_model_id=model, async_client=client))
+
+
+#: The same on Semantic Kernel. Its settings are the app's, and ask for nothing that a server could refuse.
+KERNELS: dict[Model, Model] = {lowered: lowered_kernel, eager: eager_kernel, strict: eager_kernel}
+
+
 async def close(model: Any) -> None:
     """Its connections."""
     await (model.aclose() if hasattr(model, "aclose") else model.root_async_client.close())
@@ -70,6 +108,10 @@ class Comparator:
     model: Model = eager
     flags: tuple[str, ...] = ()
     peer: type[Peer] | None = None
+
+    def handed(self, framework: Framework, url: str, model: str) -> Any:
+        """What an app of that framework is given."""
+        return (self.model if framework == "langchain" else KERNELS[self.model])(url, model)
 
     def start_with(self, home: Path, flags: tuple[str, ...]) -> Peer:
         """`flags`: of our own servers, besides."""

@@ -24,8 +24,10 @@ def write(files: Sequence[Path]) -> None:
     from proof import plots
 
     found = [json.loads(path.read_text()) for path in files]
-    plots.draw(latest(found), PAGE.with_suffix(".png"))
-    PAGE.write_text(into(PAGE.read_text(), tables(found)))
+    picture = PAGE.with_suffix(".png")
+    plots.draw(latest(found), picture)
+    shown = f"![How many times faster than each comparator]({picture.name})\n\n" if found else ""
+    PAGE.write_text(into(PAGE.read_text(), shown + tables(found)))
 
 
 def latest(found: Sequence[Data]) -> dict[str, Data]:

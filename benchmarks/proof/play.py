@@ -41,8 +41,10 @@ class Usage(BaseCallbackHandler):
             self.prompt += usage["input_tokens"]
 
 
-async def play(jobs: Sequence[Job], usage: Usage) -> list[Outcome]:
-    """Raises PeerFailed for a job that fails, or for answers of another length than asked for."""
+async def play(jobs: Sequence[Job], usage: Usage, spent: Callable[[], int] | None = None) -> list[Outcome]:
+    """Raises PeerFailed for a job that fails, or for answers of another length than asked for. `spent`: tokens of
+    answers until now, where no callback tells them."""
+    before = spent() if spent is not None else 0
     start = time.perf_counter()
     clock = lambda: time.perf_counter() - start  # noqa: E731
     try:
@@ -54,6 +56,9 @@ async def play(jobs: Sequence[Job], usage: Usage) -> list[Outcome]:
         error = group_of.exceptions[0]
         raise PeerFailed(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
     outcomes = [task.result() for task in tasks]
+    if spent is not None:
+        usage.calls = usage.told = sum(len(job.calls) for job in jobs)
+        usage.tokens = spent() - before
     check(jobs, usage)
     return outcomes
 

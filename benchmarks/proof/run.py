@@ -83,8 +83,9 @@ class Bench:
         window, kv = max(n.window for n in needs), max(n.kv for n in needs)
         setup = Setup(checkpoint, dtype, plan.threads, window=window, reuse=True, cores=plan.cores)
         flags = (f"--engines={works[0].engines}", f"--kv-tokens={kv}")
-        rtts = tuple(dict.fromkeys((0.0, *plan.rtts)))
-        with started(plan.comparators, plan.home, setup, rtts, flags, self.kept, self.say) as running:
+        frameworks = dict.fromkeys(work.framework for work in works)
+        networks = [(one, rtt) for one in frameworks for rtt in dict.fromkeys((0.0, *plan.rtts))]
+        with started(plan.comparators, plan.home, setup, networks, flags, self.kept, self.say) as running:
             models = [model for one in running for model in one.models.values()]
             try:
                 costs = self._costs(running, setup, dtype)
@@ -147,7 +148,8 @@ class Bench:
     async def _once(
         self, work: Workload, one: Running, rtt: float, seed: str, costs: Costs
     ) -> tuple[dict[str, Any], list[Outcome]]:
-        jobs = work.jobs(one.models[rtt], self.texts, self.plan.scale, seed)
+        model = one.models[work.framework, rtt]
+        jobs = work.jobs(model, self.texts, self.plan.scale, seed)
         total = play.Usage()
         all_outcomes: list[Outcome] = []
 
@@ -155,7 +157,7 @@ class Bench:
             if one.own:
                 play.forget(one.base)
             usage = play.Usage()
-            outcomes = await play.play(some, usage)
+            outcomes = await play.play(some, usage, model.tokens if work.framework == "sk" else None)
             total.add(usage)
             all_outcomes.extend(outcomes)
             return outcomes

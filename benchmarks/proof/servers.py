@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from langchain_core.language_models import BaseChatModel
+from typing import Any
 
 from engines.results import Results
 from peers.peer import Peer, Setup
 from peers.process import PeerFailed, Process
 from proof.comparators import Comparator
 from semantic_parrot.server.demo.delay import delayed
+from workloads import Framework
 
 Say = Callable[[str], None]
 JITTER = 0.1  # of each way's time
@@ -21,12 +21,12 @@ JITTER = 0.1  # of each way's time
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A comparator whose server is up. `models`: by round trip, in milliseconds."""
+    """A comparator whose server is up. `models`: what apps are handed, by framework and round trip in milliseconds."""
 
     comparator: Comparator
     peer: Peer
     process: Process
-    models: dict[float, BaseChatModel] = field(default_factory=dict)
+    models: dict[tuple[Framework, float], Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -47,7 +47,7 @@ def started(
     comparators: Sequence[Comparator],
     home: Path,
     setup: Setup,
-    rtts: Sequence[float],
+    networks: Sequence[tuple[Framework, float]],
     flags: tuple[str, ...],
     kept: Results,
     say: Say,
@@ -73,8 +73,8 @@ def started(
                 say(f"{one.name}: {up}")
                 continue
             running = Running(one, *up)
-            for rtt in rtts:
+            for framework, rtt in networks:
                 url = stack.enter_context(delayed(f"{running.base}/v1", rtt / 1e3, JITTER))
-                running.models[rtt] = one.model(url, str(setup.checkpoint))
+                running.models[framework, rtt] = one.handed(framework, url, str(setup.checkpoint))
             found.append(running)
         yield found

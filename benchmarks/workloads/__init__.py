@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from workloads import traces, w1, w2, w3, w4, w5, w6, w7, w8
+from workloads import traces, w1, w2, w2_sk, w3, w4, w4_sk, w5, w6, w7, w8
 from workloads.job import Job, Jobs
 from workloads.measure import Play, beside, first_kind, rate_at_slo, times
 
+Framework = Literal["langchain", "sk"]
 Measure = Callable[[Play, list[Job], float], Awaitable[dict[str, float]]]
 
 
@@ -17,7 +19,7 @@ Measure = Callable[[Play, list[Job], float], Awaitable[dict[str, float]]]
 class Workload:
     """`measure`: how its figures come about. `paper`: (low, high) of the paper's own result over its baseline, where
     it tells one that compares. `engines`: of our own server. `memory`: KV of the engines, as a part of what all jobs
-    hold at once."""
+    hold at once. `framework`: that the app is written in."""
 
     key: str
     title: str
@@ -26,6 +28,7 @@ class Workload:
     paper: tuple[float, float] | None = None
     engines: int = 1
     memory: float = 1.0
+    framework: Framework = "langchain"
 
 
 WORKLOADS = {
@@ -38,8 +41,10 @@ WORKLOADS = {
             "W1-background", "chain summary beside other requests", w1.with_background, first_kind, paper=(1.11, 2.38)
         ),
         Workload("W2", "map-reduce summary", w2.jobs, paper=(1.70, 2.37)),
+        Workload("W2-sk", "map-reduce summary, Semantic Kernel", w2_sk.jobs, paper=(1.70, 2.37), framework="sk"),
         Workload("W3", "copilot", w3.jobs, paper=(1.8, 2.4)),
         Workload("W4", "GPTs", w4.jobs, rate_at_slo, paper=(3.0, 12.0), engines=2),
+        Workload("W4-sk", "GPTs, Semantic Kernel", w4_sk.jobs, rate_at_slo, (3.0, 12.0), engines=2, framework="sk"),
         Workload("W5", "multi-agent coding", w5.jobs, paper=(2.45, 11.7)),
         Workload("W6", "chat beside map-reduce", w6.jobs, beside, paper=(3.7, 5.5)),
         Workload("W7", "tool agents", w7.jobs, memory=0.25),

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable
 
 from workloads.texts import Texts
@@ -44,8 +43,18 @@ class Job:
     stream: bool = False
 
 
-#: (model, texts, scale, seed) → jobs. The model is all that an app knows of who answers it.
-Jobs = Callable[[BaseChatModel, Texts, float, str], list[Job]]
+class Service(Protocol):
+    """What an app on Semantic Kernel is handed, as one on LangChain is handed a model."""
+
+    def into(self, kernel: Any) -> None:
+        """Make it the kernel's."""
+
+    def tokens(self) -> int:
+        """Of all answers until now, as the server told."""
+
+
+#: (model or service, texts, scale, seed) → jobs. The first is all that an app knows of who answers it.
+Jobs = Callable[[Any, Texts, float, str], list[Job]]
 
 
 def scaled(paper: float, scale: float, least: int) -> int:

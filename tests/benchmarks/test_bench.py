@@ -148,6 +148,16 @@ def test_answers_that_are_read_as_they_come_are_counted_and_timed(kept: Results,
         assert row["figures"]["tpot"] > 0
 
 
+@pytest.mark.usefixtures("semantic_kernel")
+def test_an_app_on_semantic_kernel_runs_likewise(kept: Results, texts: Texts) -> None:
+    benched(kept, texts, local("parrot", Speaking(), lowered), local("E1", Speaking()), key="W2-sk")
+    found = on_disk(kept)
+    assert found["failures"] == []
+    assert {name: check["same"] for name, check in found["checks"]["W2-sk"].items()} == {"parrot": True, "E1": True}
+    assert {row["comparator"]: row["requests"] for row in found["runs"]} == {"parrot": 1, "E1": 17}
+    assert {row["tokens"] for row in found["runs"]} == {17 * 8}
+
+
 def _jobs(key: str, texts: Texts, row: dict[str, Any]) -> list[Any]:
     seed = f"{key}/0/{row['dtype']}/{row['rtt']:g}/{row['repeat']}"
     return WORKLOADS[key].jobs(eager("http://nowhere/v1", "m"), texts, 0.02, seed)

@@ -32,8 +32,31 @@ class Asked(BaseCallbackHandler):
         self.prompts.append([word for message in messages[0] for word in message.content.split()])
 
 
-def jobs(key: str, seed: str) -> list[Job]:
-    return WORKLOADS[key].jobs(FakeListChatModel(responses=[" answer "]), TEXTS, SCALE, seed)
+class KernelService:
+    """Of a kernel; it notes its prompts in `asked`."""
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+
+    def into(self, kernel: Any) -> None:
+        from semantic_kernel.connectors.ai.chat_completion_client_base import ChatCompletionClientBase
+        from semantic_kernel.contents import AuthorRole, ChatMessageContent
+
+        asked = self._asked
+
+        class Fake(ChatCompletionClientBase):
+            async def _inner_get_chat_message_contents(self, chat_history: Any, settings: Any) -> Any:
+                asked.prompts.append([word for m in chat_history.messages for word in m.content.split()])
+                return [ChatMessageContent(role=AuthorRole.ASSISTANT, content=" answer ")]
+
+        kernel.add_service(Fake(ai_model_id="fake", service_id="default"))
+
+
+def jobs(key: str, seed: str, asked: Asked | None = None) -> list[Job]:
+    work = WORKLOADS[key]
+    sk = work.framework == "sk"
+    given = KernelService(asked or Asked()) if sk else FakeListChatModel(responses=[" answer "])
+    return work.jobs(given, TEXTS, SCALE, seed)
 
 
 def inputs(found: list[Job]) -> list[Any]:
@@ -47,14 +70,16 @@ def test_a_seed_is_a_workload(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", WORKLOADS)
+@pytest.mark.usefixtures("semantic_kernel")
 def test_what_a_job_says_it_asks_for_is_what_its_app_asks_for(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls, and the words of their prompts but for answers; those are one word here."""
 
     async def at_once(_: float) -> None: ...
 
     monkeypatch.setattr("asyncio.sleep", at_once)
-    for job in jobs(key, "a")[:6]:
-        asked = Asked()
+    asked = Asked()
+    for job in jobs(key, "a", asked)[:6]:
+        asked.prompts.clear()
         asyncio.run(job.chain.ainvoke(job.input, {"callbacks": [asked]}))
         assert len(asked.prompts) == len(job.calls)
         answers = [sum(word.startswith("answer") for word in prompt) for prompt in asked.prompts]
