@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from semantic_parrot.core.calls import Calls
 from semantic_parrot.core.config import ConfigError
 from semantic_parrot.core.eager import Bound, take_options
 from semantic_parrot.core.ended import EndedRun
-from semantic_parrot.core.engines.protocol import Delta, Done, Engine, ModelInfo
+from semantic_parrot.core.engines.protocol import Delta, Done, Engine, ModelInfo, NotUp
 from semantic_parrot.core.errors import Draining, InvalidRequest, NotFound, Unsupported
 from semantic_parrot.core.history import History
 from semantic_parrot.core.journal.values import Key, Listed, Stored
@@ -38,6 +39,8 @@ from semantic_parrot.core.usage import Price
 if TYPE_CHECKING:
     from semantic_parrot.core.durable import Durable
     from semantic_parrot.core.journal.journal import Journal
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -114,12 +117,15 @@ class Runtime:
     async def start(self) -> None:
         """Start every engine, together, then go on with the runs in the journal. Raises ModelLoadError, or ConfigError
         for a journal that can't be had, the price of a model that is not here or an optimisation that was enabled in
-        vain; then those that did start are closed."""
+        vain; then those that did start are closed. One that is down, and may come, is waited for if another is up."""
         started = await asyncio.gather(*(engine.start() for engine in self.engines), return_exceptions=True)
-        for failure in started:
-            if isinstance(failure, BaseException):
-                await self.close()
-                raise failure
+        failures = [failure for failure in started if failure is not None]
+        fatal = [failure for failure in failures if not isinstance(failure, NotUp)]
+        if fatal or (failures and len(failures) == len(started)):
+            await self.close()
+            raise (fatal or failures)[0]
+        for failure in failures:
+            log.warning("%s; the server starts without it, and uses it once it is up", failure)
         try:
             self.calls = Calls(
                 self.engines,

@@ -26,11 +26,11 @@ class Dialect:
     sent even where they change nothing, as the server's own defaults would. `fixed`: sent with every request.
 
     `health`: a path beside /v1 that says whether it is up, where /v1/models does not; it is then told its model, too.
-    `limit`: the name of max_tokens. `usage`: it takes stream_options. `tools`, `choose_tools`: it takes tools, and
-    tool_choice with parallel_tool_calls. `logprobs`: it takes those. `grammars`: kinds of Grammar, written as `style`
-    has it. `priority`: the sign of the number that goes first, 0 where there is none. `salt`: it takes cache_salt.
-    `tokenize`, `forget`: paths beside /v1, "" where there are none; what is to be tokenised is a `text_field`, or
-    messages if it takes `chat_tokens`. `seeds`: how many there are.
+    `limit`: the name of max_tokens. `usage`: it takes stream_options. `choose_tools`: it takes tool_choice and
+    parallel_tool_calls (tools, every one does). `logprobs`: it takes those. `grammars`: kinds of Grammar, written as
+    `style` has it. `priority`: the sign of the number that goes first, 0 where there is none. `salt`: it takes
+    cache_salt. `tokenize`, `forget`: paths beside /v1, "" where there are none; what is to be tokenised is a
+    `text_field`, or messages if it takes `chat_tokens`. `seeds`: how many there are.
     """
 
     fields: Mapping[str, str]
@@ -39,7 +39,6 @@ class Dialect:
     health: str = ""
     limit: str = "max_tokens"
     usage: bool = True
-    tools: bool = True
     choose_tools: bool = True
     logprobs: bool = True
     grammars: frozenset[str] = frozenset({"json"})

@@ -21,11 +21,28 @@ _PLAIN = (
 )
 
 
+def refuse_untold(request: ModelRequest, dialect: Dialect) -> None:
+    """Raises Unsupported, `where` the field, for what a server of this kind can't be told. Nothing is built."""
+    sampling, grammar, tools = request.sampling, request.grammar, request.tools
+    for name in _PLAIN:
+        if name not in dialect.fields and getattr(sampling, name) != getattr(NEUTRAL, name):
+            raise Unsupported(f"an engine that serves this model can't be told {name}", where=name)
+    if sampling.logprobs is not None and not dialect.logprobs:
+        raise Unsupported("an engine that serves this model has no logprobs", where="logprobs")
+    if grammar is not None and grammar.kind not in dialect.grammars:
+        message = f"an engine that serves this model has no grammar of the kind {grammar.kind}"
+        raise Unsupported(message, where=grammar.where)
+    if tools is not None and not dialect.choose_tools and (tools.forced or not tools.parallel):
+        where = "tool_choice" if tools.parallel else "parallel_tool_calls"
+        raise Unsupported(f"an engine that serves this model can't be told {where}", where=where)
+
+
 def outgoing(request: ModelRequest, dialect: Dialect, model: str) -> dict[str, Any]:
     """The body for /v1/chat/completions if the request has messages, else for /v1/completions; it asks for a stream.
 
     Raises Unsupported, `where` the field.
     """
+    refuse_untold(request, dialect)
     sampling = request.sampling
     body: dict[str, Any] = {"model": model, "stream": True, **dialect.fixed}
     if dialect.usage:
@@ -36,20 +53,19 @@ def outgoing(request: ModelRequest, dialect: Dialect, model: str) -> dict[str, A
         body["messages"] = [_message(message) for message in request.messages]
     for name in _PLAIN:
         value = getattr(sampling, name)
-        if value != getattr(NEUTRAL, name):
-            body[_theirs(dialect, name)] = _written(value)
-        elif name in dialect.always:
+        if value != getattr(NEUTRAL, name) or name in dialect.always:
             body[dialect.fields[name]] = _written(value)
     if sampling.temperature > 0:
-        body[_theirs(dialect, "seed")] = sampling.seed % dialect.seeds
+        body[dialect.fields["seed"]] = sampling.seed % dialect.seeds
     if sampling.max_tokens is not None:
         body[dialect.limit if request.messages is not None else "max_tokens"] = sampling.max_tokens
     if sampling.logprobs is not None:
-        body |= _logprobs(sampling.logprobs, dialect, chat=request.messages is not None)
+        chat = {"logprobs": True, "top_logprobs": sampling.logprobs}
+        body |= {"logprobs": sampling.logprobs} if request.messages is None else chat
     if request.grammar is not None:
         body |= _grammar(request.grammar, dialect)
     if request.tools is not None:
-        body |= _tools(request.tools, dialect)
+        body |= _tools(request.tools)
     return body
 
 
@@ -62,12 +78,6 @@ def directed(body: dict[str, Any], dialect: Dialect, directions: Directions, *, 
     if dialect.salt and directions.salt:
         body["cache_salt"] = directions.salt
     return body
-
-
-def _theirs(dialect: Dialect, name: str) -> str:
-    if name not in dialect.fields:
-        raise Unsupported(f"an engine that serves this model can't be told {name}", where=name)
-    return dialect.fields[name]
 
 
 def _written(value: Any) -> Any:
@@ -88,16 +98,7 @@ def _message(message: Message) -> dict[str, Any]:
     return body
 
 
-def _logprobs(top: int, dialect: Dialect, *, chat: bool) -> dict[str, Any]:
-    if not dialect.logprobs:
-        raise Unsupported("an engine that serves this model has no logprobs", where="logprobs")
-    return {"logprobs": True, "top_logprobs": top} if chat else {"logprobs": top}
-
-
 def _grammar(grammar: Grammar, dialect: Dialect) -> dict[str, Any]:
-    if grammar.kind not in dialect.grammars:
-        message = f"an engine that serves this model has no grammar of the kind {grammar.kind}"
-        raise Unsupported(message, where=grammar.where)
     if dialect.style == "sglang" and grammar.kind == "regex":
         return {"regex": grammar.text}
     if grammar.kind == "json" and dialect.style != "structured_outputs":
@@ -107,15 +108,11 @@ def _grammar(grammar: Grammar, dialect: Dialect) -> dict[str, Any]:
     return {"structured_outputs": {grammar.kind: content}}
 
 
-def _tools(tools: Tools, dialect: Dialect) -> dict[str, Any]:
-    if not dialect.tools:
-        raise Unsupported("an engine that serves this model has no tools", where="tools")
-    body: dict[str, Any] = {"tools": [json.loads(tool.body) for tool in tools.tools]}
+def _tools(tools: Tools) -> dict[str, Any]:
     named = tools.forced and len(tools.names) == 1 and len(tools.tools) > 1
     choice: Any = {"type": "function", "function": {"name": tools.names[0]}} if named else "required"
-    said = ({"tool_choice": choice} if tools.forced else {}) | (
-        {} if tools.parallel else {"parallel_tool_calls": False}
-    )
-    if said and not dialect.choose_tools:
-        raise Unsupported(f"an engine that serves this model can't be told {min(said)}", where=min(said))
-    return body | said
+    return {
+        "tools": [json.loads(tool.body) for tool in tools.tools],
+        **({"tool_choice": choice} if tools.forced else {}),
+        **({} if tools.parallel else {"parallel_tool_calls": False}),
+    }

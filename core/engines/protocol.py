@@ -137,6 +137,15 @@ class Outlined(Protocol):
         ...
 
 
+@runtime_checkable
+class Elastic(Protocol):
+    """An engine that comes and goes with the load."""
+
+    def scale_by(self, waiting: Callable[[], int]) -> None:
+        """`waiting` says how many calls wait for an engine of its model."""
+        ...
+
+
 #: What an engine may be able to do beyond answering. The scheduler's optimisations that need an ability it lacks have
 #: no effect there, which is said at start-up.
 #: "salt" is none of these: it obeys Directions.salt, without which it can't serve several tenants.
@@ -218,7 +227,7 @@ class Engine(Protocol):
         ...
 
     async def start(self) -> None:
-        """Load the model. Raises ModelLoadError with one clear line."""
+        """Load the model. Raises ModelLoadError with one clear line; NotUp, if the engine may be kept all the same."""
         ...
 
     async def close(self) -> None:
@@ -261,3 +270,7 @@ class Engine(Protocol):
 
 class ModelLoadError(Exception):
     """The model can't be served: a missing, truncated or unsupported directory. The message is one line."""
+
+
+class NotUp(ModelLoadError):
+    """The engine is down, and is looked after from now on: it may be up later."""

@@ -19,6 +19,10 @@ FAILURES = 5
 REST, LONGEST_REST = 1.0, 60.0
 
 
+class Unfit(EngineFailed):
+    """It answers, and waiting will not make it serve what was configured."""
+
+
 def describe(error: Exception) -> str:
     """Some of httpx's errors have no text."""
     return str(error) or type(error).__name__
@@ -44,9 +48,9 @@ class Reachable:
     def coming(self) -> bool:
         return not self.up and self._keeper is not None
 
-    def start(self) -> None:
-        """It was just seen to be there."""
-        self._set("")
+    def start(self, trouble: str = "") -> None:
+        """It was just seen to be there, or to be in `trouble`."""
+        self._set(trouble)
         self._keeper = asyncio.create_task(self._keep(), name=f"keeper of {self._name}")
 
     async def close(self) -> None:

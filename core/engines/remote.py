@@ -12,7 +12,7 @@ import httpx
 
 from semantic_parrot.core.engines.dialects import DIALECTS
 from semantic_parrot.core.engines.incoming import answer, refusal
-from semantic_parrot.core.engines.outgoing import directed, outgoing
+from semantic_parrot.core.engines.outgoing import directed, outgoing, refuse_untold
 from semantic_parrot.core.engines.protocol import (
     UNDIRECTED,
     Ability,
@@ -22,9 +22,10 @@ from semantic_parrot.core.engines.protocol import (
     Keep,
     ModelInfo,
     ModelLoadError,
+    NotUp,
     Stats,
 )
-from semantic_parrot.core.engines.reachable import PROBE_SECONDS, Reachable, describe
+from semantic_parrot.core.engines.reachable import PROBE_SECONDS, Reachable, Unfit, describe
 from semantic_parrot.core.errors import ContextOverflow, EngineFailed, Unsupported
 from semantic_parrot.core.request import Message, ModelRequest
 
@@ -39,7 +40,8 @@ class RemoteEngine:
     `idle_seconds`: of silence, or of being put off, after which a request is given up. `key`: sent as a bearer token.
 
     Owned by the event loop. A server that can't be reached, refuses the key or does not list the model is down; it is
-    asked again, every few seconds, until it is there.
+    asked again, every few seconds, until it is there. One that can't be reached at the start may be kept (NotUp), if
+    `model` or `names` says what it serves.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class RemoteEngine:
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=window),
         )
         self._model: ModelInfo | None = None
+        self._met = False
         self._stats = Stats()
         self._reachable = Reachable(name, self._probe)
 
@@ -98,8 +101,13 @@ class RemoteEngine:
         try:
             await self._probe()
         except EngineFailed as error:
-            await self._http.aclose()
-            raise ModelLoadError(f"engine {self.name}: {error.message}") from None
+            why, names = f"engine {self.name}: {error.message}", self._names or (self._theirs or "",)
+            if isinstance(error, Unfit) or not names[0]:
+                await self._http.aclose()
+                raise ModelLoadError(why) from None
+            self._model = ModelInfo(names, self._context or UNKNOWN_CONTEXT)
+            self._reachable.start(error.message)
+            raise NotUp(why) from None
         self._reachable.start()
 
     async def close(self) -> None:
@@ -108,7 +116,7 @@ class RemoteEngine:
 
     def check(self, request: ModelRequest) -> None:
         """Raises Unsupported for what this kind of server can't be told."""
-        outgoing(request, self.dialect, "")
+        refuse_untold(request, self.dialect)
 
     async def generate(
         self, request: ModelRequest, directions: Directions = UNDIRECTED
@@ -190,7 +198,7 @@ class RemoteEngine:
         if self.dialect.health:
             await self._ask("GET", self._root + self.dialect.health, None)
             if self._theirs is None:
-                raise EngineFailed("a server of this kind does not say what it serves: configure its model")
+                raise Unfit("a server of this kind does not say what it serves: configure its model")
             self._model = ModelInfo(self._names or (self._theirs,), self._context or UNKNOWN_CONTEXT)
             return
         found = await self._ask("GET", f"{self._base}/models", None)
@@ -198,12 +206,12 @@ class RemoteEngine:
         wanted = self._theirs or next(iter(listed), "")
         if wanted not in listed:
             there = ", ".join(sorted(listed)) or "none"
-            raise EngineFailed(f"{self._base} has no model {wanted!r}; there is: {there}")
+            raise Unfit(f"{self._base} has no model {wanted!r}; there is: {there}")
         context = _context(listed[wanted])
         if self._context is not None and context is not None and context < self._context:
-            raise EngineFailed(f"its context is {context} tokens, and {self._context} are configured")
-        if self._model is None:
-            self._theirs = wanted
+            raise Unfit(f"its context is {context} tokens, and {self._context} are configured")
+        if not self._met:
+            self._met, self._theirs = True, wanted
             self._model = ModelInfo(self._names or (wanted,), self._context or context or UNKNOWN_CONTEXT)
 
     async def _ask(self, method: str, url: str, body: dict[str, Any] | None) -> dict[str, Any]:
@@ -211,14 +219,17 @@ class RemoteEngine:
             response = await self._http.request(method, url, json=body, timeout=PROBE_SECONDS)
             if response.status_code != 200:
                 error = refusal(response.status_code, response.content, self.name)
-                raise error if isinstance(error, ContextOverflow) else EngineFailed(error.message)
+                if isinstance(error, ContextOverflow):
+                    raise error
+                refused = 400 <= response.status_code < 500 and response.status_code != 429
+                raise (Unfit if refused else EngineFailed)(error.message)
             found = response.json() if response.content else {}
         except httpx.HTTPError as error:
             raise EngineFailed(f"{url}: {describe(error)}") from None
         except ValueError:
-            raise EngineFailed(f"{url} answered what is no JSON") from None
+            raise Unfit(f"{url} answered what is no JSON") from None
         if not isinstance(found, dict):
-            raise EngineFailed(f"{url} answered what is no object")
+            raise Unfit(f"{url} answered what is no object")
         return found
 
 

@@ -132,6 +132,47 @@ async def test_nobody_is_there():
     await engine.close()
 
 
+@pytest.mark.parametrize("models", [(503, {}, b"loading"), (429, {}, b"")])
+async def test_one_that_is_down_at_the_start_is_used_once_it_is_up(models, monkeypatch):
+    monkeypatch.setattr(reachable, "LOOK_SECONDS", 0.01)
+    async with site(start=False, names=("theirs",)) as (there, engine):
+        there.models = models
+        other = ScriptedEngine(answers=lambda _: "mine")
+        runtime = Runtime([other, engine])
+        await runtime.start()
+        changed = asyncio.Event()
+        engine.watch(changed.set)
+        assert (engine.healthy, engine.coming, engine.model.names) == (False, True, ("theirs",))
+        assert engine.trouble
+        with pytest.raises(EngineFailed, match="no engine is up"):
+            _ = [item async for item in runtime.generate(CHAT)]
+        there.models = (200, {}, json.dumps(MODELS).encode())
+        async with asyncio.timeout(120):
+            await changed.wait()
+        assert engine.model.context == 4096
+        assert [item async for item in runtime.generate(CHAT)][-1].text == "Hello"
+        await runtime.close()
+
+
+@pytest.mark.parametrize(
+    ("models", "options", "others"),
+    [
+        ((503, {}, b""), {}, 1),  # nobody knows what it serves
+        ((401, {}, b""), {"names": ["theirs"]}, 1),
+        ((200, {}, b'{"data": []}'), {"names": ["theirs"]}, 1),
+        ((503, {}, b""), {"names": ["theirs"]}, 0),  # none is up
+    ],
+)
+async def test_what_does_not_start_without_an_engine(models, options, others):
+    async with site(start=False, **options) as (there, engine):
+        there.models = models
+        runtime = Runtime([engine, *(ScriptedEngine() for _ in range(others))])
+        with pytest.raises(ModelLoadError, match="remote-0"):
+            await runtime.start()
+        assert not engine.healthy
+        assert not engine.coming
+
+
 @pytest.mark.parametrize(
     ("body", "why"),
     [
