@@ -2,6 +2,10 @@
 checks what is promised (docs/engines.md): every run finishes, with the texts that it has when nothing is killed.
 
     python benchmarks/soak_fleet.py --kills 100 --open 100 --engines 2
+    python benchmarks/soak_fleet.py --kills 100 --open 100 --engines 2 --ray
+
+With --ray each engine is on a node of a Ray cluster on this machine, and what is killed is a replica, all of a node
+(then another one joins), or the server's process for Ray.
 
 Real engines on a small model that is made in a temporary folder, in deterministic mode; everything is on 127.0.0.1.
 Exit code 1 if a promise was broken.
@@ -18,9 +22,12 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import psutil
@@ -31,11 +38,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"
 from live import LiveServer
 from tiny_models import make_model
 
+if TYPE_CHECKING:
+    from ray_cluster import RayCluster
+
 #: Different programs: the texts of each are known before anything is killed.
 PROGRAMS = 12
 #: Seconds between two kills, at most: an engine takes several to load its model again.
 PAUSE = 8.0
 PATIENCE = 600.0
+
+#: Kills something of a server's, and says what; None: there was nothing.
+Strike = Callable[[LiveServer, random.Random], str | None]
 
 
 def call(output: str, *parts: object, tokens: int = 24) -> dict[str, Any]:
@@ -63,6 +76,7 @@ class Report:
     engines: int
     open: int
     kills: int = 0
+    killed: dict[str, int] = field(default_factory=dict)
     finished: int = 0
     calls: int = 0
     again: int = 0
@@ -89,22 +103,49 @@ async def run(http: httpx.AsyncClient, url: str, number: int) -> tuple[dict[str,
     return told, whole, errors
 
 
-async def kill(server: LiveServer, report: Report, kills: int, rng: random.Random) -> None:
+def kill_child(server: LiveServer, rng: random.Random) -> str | None:
+    """What was killed: an engine process, if there is one."""
+    engines = [p for p in psutil.Process(server.pid).children() if p.status() != psutil.STATUS_ZOMBIE]
+    if not engines:
+        return None
+    os.kill(rng.choice(engines).pid, signal.SIGKILL)
+    return "process"
+
+
+def kill_in(cluster: RayCluster, server: LiveServer, rng: random.Random) -> str | None:
+    """As kill_child: a replica, a node or, one time in ten, what speaks to Ray."""
+    if rng.random() < 0.1:
+        return kill_child(server, rng) and "driver"
+    node = rng.choice(cluster.others)
+    if rng.random() < 0.5:
+        cluster.kill(node)
+        cluster.add()
+        return "node"
+    replicas = cluster.replicas(node)
+    if not replicas:
+        return None
+    os.kill(replicas[0].pid, signal.SIGKILL)
+    return "replica"
+
+
+async def kill(server: LiveServer, report: Report, kills: int, rng: random.Random, strike: Strike) -> None:
     while report.kills < kills:
         await asyncio.sleep(rng.uniform(0, PAUSE))
-        engines = [p for p in psutil.Process(server.pid).children() if p.status() != psutil.STATUS_ZOMBIE]
-        if engines:
-            os.kill(rng.choice(engines).pid, signal.SIGKILL)
+        what = await asyncio.to_thread(strike, server, rng)
+        if what is not None:
+            report.killed[what] = report.killed.get(what, 0) + 1
             report.kills += 1
 
 
-async def soak(server: LiveServer, kills: int, open_runs: int, engines: int, seed: int = 0) -> Report:
+async def soak(
+    server: LiveServer, kills: int, open_runs: int, engines: int, seed: int = 0, strike: Strike = kill_child
+) -> Report:
     report, began = Report(engines, open_runs), time.monotonic()
     async with httpx.AsyncClient(timeout=PATIENCE, limits=httpx.Limits(max_connections=None)) as http:
         wanted = [await run(http, server.url, number) for number in range(PROGRAMS)]
         assert all(told == whole and not errors for told, whole, errors in wanted)
         before = server.metrics()["parrot_calls_executed_total"]
-        killer = asyncio.create_task(kill(server, report, kills, random.Random(seed)))
+        killer = asyncio.create_task(kill(server, report, kills, random.Random(seed), strike))
 
         async def client(index: int) -> None:
             number = index
@@ -132,15 +173,27 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--open", type=int, default=100)
     parser.add_argument("--engines", type=int, default=2)
+    parser.add_argument("--ray", action="store_true", help="each engine on a node of a Ray cluster")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        model = make_model("llama", Path(folder) / "llama")
-        flags = ["--model", str(model), "--deterministic", "--engines", str(options.engines), "--kv-tokens", "16384"]
+    with ExitStack() as stack:
+        model = make_model("llama", Path(stack.enter_context(tempfile.TemporaryDirectory())) / "llama")
+        flags, strike = ["--engines", str(options.engines)], kill_child
+        if options.ray:
+            from ray_cluster import ray_cluster
+
+            cluster = stack.enter_context(ray_cluster(1 + options.engines, head_seats=0))
+            config = model.with_name("parrot.toml")
+            config.write_text(
+                f'[engines.ray]\nkind = "ray"\naddress = "{cluster.address}"\nreplicas = {options.engines}\n'
+                "resources = { seat = 1 }\n"
+            )
+            flags, strike = ["--config", str(config)], partial(kill_in, cluster)
+        flags += ["--model", str(model), "--deterministic", "--kv-tokens", "16384"]
         # Equal greedy calls share an execution otherwise, and little would be under way.
-        with LiveServer(*flags, "--disable", "single-flight") as server:
-            report = asyncio.run(soak(server, options.kills, options.open, options.engines, options.seed))
+        with LiveServer(*flags, "--disable", "single-flight", timeout=PATIENCE) as server:
+            report = asyncio.run(soak(server, options.kills, options.open, options.engines, options.seed, strike))
     print(json.dumps(asdict(report), indent=2))
     if options.json is not None:
         options.json.write_text(json.dumps({**about(), **asdict(report)}, indent=2) + "\n")

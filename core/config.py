@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Discriminator, Field, StringConstraints, Tag, ValidationError, field_validator
 
 from semantic_parrot.core.model import Value
 from semantic_parrot.core.public import PublicPrefix
@@ -15,6 +15,8 @@ from semantic_parrot.core.tenants import LimitsSection, TenantSection
 from semantic_parrot.core.usage import Price
 
 Finite = Field(ge=0, allow_inf_nan=False)
+#: Of replicas: N, or MIN..MAX.
+RANGE = r"^[0-9]{1,5}(\.\.[0-9]{1,5})?$"
 
 
 class ConfigError(ValueError):
@@ -78,7 +80,7 @@ class PriceSection(Value):
 class RemoteSection(Value):
     """An engine behind OpenAI's routes: see RemoteEngine. `key_env`: the environment variable that holds its key."""
 
-    kind: Literal["openai", "parrot", "vllm", "sglang", "llama.cpp", "transformers", "ollama"]
+    kind: Literal["openai", "parrot", "vllm", "sglang", "llama.cpp", "transformers", "ollama"]  # or "ray": RaySection
     url: Annotated[str, StringConstraints(pattern=r"^https?://[^/]+")]
     model: str | None = None
     names: list[Annotated[str, StringConstraints(min_length=1)]] = Field(default=[])
@@ -89,6 +91,50 @@ class RemoteSection(Value):
     idle_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 300.0
 
 
+class RaySection(Value):
+    """Replicas of our own engine in a Ray cluster: see RayPool. `replicas`: so many, or "MIN..MAX". `num_cpus`,
+    `num_gpus`, `resources`: of each, as Ray counts them. `model`: a directory, the same on every node; what [engine]
+    says, if left out."""
+
+    kind: Literal["ray"]
+    address: Annotated[str, StringConstraints(min_length=1)] = "auto"
+    replicas: Annotated[int, Field(ge=1, le=10_000)] | Annotated[str, StringConstraints(pattern=RANGE)] = 1
+    model: str | None = None
+    names: list[Annotated[str, StringConstraints(min_length=1)]] = Field(default=[])
+    num_cpus: Annotated[float, Finite] = 1.0
+    num_gpus: Annotated[float, Finite] = 0.0
+    resources: dict[str, Annotated[float, Finite]] = Field(default={})
+    window: Annotated[int, Field(ge=1)] = 64
+    scale_down_seconds: Annotated[float, Finite] = 60.0
+
+    @field_validator("replicas")
+    @classmethod
+    def _in_order(cls, value: int | str) -> int | str:
+        least, most = bounds(value)
+        if not 1 <= least <= most <= 10_000:
+            raise ValueError("from 1 to 10000, the lower one first")
+        return value
+
+
+def bounds(replicas: int | str) -> tuple[int, int]:
+    """(at least, at most) so many, of what RaySection's `replicas` says."""
+    if isinstance(replicas, int):
+        return replicas, replicas
+    least, _, most = replicas.partition("..")
+    return int(least), int(most or least)
+
+
+def _kind(section: Any) -> str:
+    kind = section.get("kind") if isinstance(section, dict) else getattr(section, "kind", None)
+    return "ray" if kind == "ray" else "remote"
+
+
+#: An engine beside our own: which it is, its kind says.
+EngineElsewhere = Annotated[
+    Annotated[RemoteSection, Tag("remote")] | Annotated[RaySection, Tag("ray")], Discriminator(_kind)
+]
+
+
 class Config(Value):
     """`prices` by model, under any name that requests may use for it; `engines` by the engine's name."""
 
@@ -97,7 +143,7 @@ class Config(Value):
     scheduling: SchedulingSection = SchedulingSection()
     journal: JournalSection = JournalSection()
     prices: dict[str, PriceSection] = Field(default={})
-    engines: dict[str, RemoteSection] = Field(default={})
+    engines: dict[str, EngineElsewhere] = Field(default={})
     public_prefixes: list[PublicPrefix] = Field(default=[])
     limits: LimitsSection = LimitsSection()
     tenant_defaults: TenantSection = TenantSection()
@@ -130,13 +176,16 @@ def read_config(path: Path) -> Config:
 
 def _first_fault(error: ValidationError, text: str) -> str:
     fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    line = _line(text, fault["loc"])
-    place = [str(part) for part in fault["loc"]]
-    named = NAMED.get(place[0])
+    where, named = fault["loc"], NAMED.get(str(fault["loc"][0]))
+    if where[0] == "engines" and len(where) > 2:  # the third says which of the two it was read as
+        named = RaySection if where[2] == "ray" else RemoteSection
+        where = (*where[:2], *(part for part in where[3:] if not str(part).startswith("constrained-")))
+    line = _line(text, where)
+    place = [str(part) for part in where]
     depth = 1 if named is None else 2
     section = f"[{place[0]}]"
     if len(place) > 1 and named is not None:
-        section = f'[{place[0]}."{place[1]}"]' if isinstance(fault["loc"][1], str) else f"[[{place[0]}]]"
+        section = f'[{place[0]}."{place[1]}"]' if isinstance(where[1], str) else f"[[{place[0]}]]"
     key = ".".join(place[depth:])
     if fault["type"] != "extra_forbidden":
         return f"{line}: {section} {key}: {fault['msg']}" if key else f"{line}: {section}: {fault['msg']}"

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from semantic_parrot.core.engines.protocol import Done, Engine
+from semantic_parrot.core.engines.protocol import Done, Elastic, Engine
 from semantic_parrot.core.errors import EngineFailed, InternalError, ParrotError
 from semantic_parrot.core.scheduling import Decider, Placement, Policy, Task
 
@@ -31,6 +31,12 @@ class Scheduler:
         for index, engine in enumerate(self.engines):
             self.decider.fleet.set_up(index, engine.healthy)
             engine.watch(partial(self._told, index))
+            if isinstance(engine, Elastic):
+                engine.scale_by(self.waiting)
+
+    def waiting(self) -> int:
+        """Calls that have no turn yet."""
+        return len(self._turns)
 
     async def acquire(self, task: Task) -> Placement:
         """Where the task may run, once it has its turn; `release` must follow. Raises EngineFailed, if no engine is up,

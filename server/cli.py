@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from semantic_parrot.core.config import Config, RemoteSection
+    from semantic_parrot.core.config import Config, RaySection, RemoteSection
 
 Kernels = Literal["auto", "torch", "c", "triton"]
 LogFormat = Literal["text", "json"]
@@ -50,6 +50,13 @@ def serve(
     remote: Annotated[
         list[str] | None,
         typer.Option(help="An engine elsewhere, as vllm=http://127.0.0.1:8000/v1; may be repeated."),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(help="A Ray cluster, of which this machine is a node, to run our engines in: auto, or HOST:PORT."),
+    ] = None,
+    replicas: Annotated[
+        str | None, typer.Option(metavar="N|MIN..MAX", help="How many there, by the load between two; 1.")
     ] = None,
     workers: Annotated[
         int, typer.Option(min=1, help="1: there is one server process; engines are processes of their own.")
@@ -103,7 +110,7 @@ def serve(
         "drain_seconds": drain_seconds,
         "journal": journal,
         "engines": engines,
-        "remotes": _remotes(remote),
+        "elsewhere": _elsewhere(remote, ray, replicas),
         "deterministic": deterministic,
         "kv_tokens": kv_tokens,
         "kv_offload_tokens": kv_offload_tokens,
@@ -372,12 +379,14 @@ def _read(config: Path | None) -> Config:
         raise typer.Exit(2) from None
 
 
-def _remotes(flags: list[str] | None) -> dict[str, RemoteSection] | None:
+def _elsewhere(
+    remote: list[str] | None, ray: str | None, replicas: str | None
+) -> dict[str, RemoteSection | RaySection] | None:
     from semantic_parrot.core.config import ConfigError
-    from semantic_parrot.server.options import remotes_of
+    from semantic_parrot.server.options import ray_of, remotes_of
 
     try:
-        return remotes_of(flags) if flags else None
+        return {**remotes_of(remote or ()), **ray_of(ray, replicas)} or None
     except ConfigError as error:
         typer.echo(f"parrot: {error}", err=True)
         raise typer.Exit(2) from None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
-from semantic_parrot.core.config import ConfigError, RemoteSection
+from semantic_parrot.core.config import ConfigError, RaySection, RemoteSection, bounds
 from semantic_parrot.core.engines.protocol import Engine
 from semantic_parrot.server.options import ServeOptions
 
@@ -66,6 +68,40 @@ def _remote(name: str, section: RemoteSection) -> Engine:
     )
 
 
+def _ray(name: str, section: RaySection, options: ServeOptions) -> Sequence[Engine]:
+    if find_spec("ray") is None:
+        raise ConfigError(f"engines.{name}: Ray is not installed: pip install 'semantic-parrot[ray]'")
+    from semantic_parrot.core.engine.messages import Options
+    from semantic_parrot.core.engines.ray.messages import Needs
+    from semantic_parrot.core.engines.ray.pool import RayPool
+
+    directory, names = model_names(section.model or options.model)
+    threads = max(1, int(section.num_cpus))
+    pool = RayPool(
+        section.address,
+        bounds(section.replicas),
+        Needs(section.num_cpus, section.num_gpus, section.resources),
+        Options(
+            model_dir=str(Path(directory).absolute()),
+            deterministic=options.deterministic,
+            threads=threads,
+            kv_tokens=options.kv_tokens,
+            kv_offload_tokens=options.kv_offload_tokens,
+            max_batch=section.window,
+            prefix_cache=options.prefix_cache,
+            kernels=options.kernels,
+            public=tuple(prefix.request() for prefix in options.public),
+        ),
+        name=name,
+        names=section.names or names,
+        scale_down_seconds=section.scale_down_seconds,
+    )
+    return pool.engines
+
+
 def all_engines(options: ServeOptions) -> list[Engine]:
     """Our own first. Raises ConfigError."""
-    return [*native_engines(options), *(_remote(name, section) for name, section in options.remotes.items())]
+    found = native_engines(options)
+    for name, section in options.elsewhere.items():
+        found += [_remote(name, section)] if isinstance(section, RemoteSection) else _ray(name, section, options)
+    return found

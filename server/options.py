@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from semantic_parrot.core.config import Config, ConfigError, PriceSection, RemoteSection
+from semantic_parrot.core.config import Config, ConfigError, PriceSection, RaySection, RemoteSection
 from semantic_parrot.core.model import Value
 from semantic_parrot.core.public import PublicPrefix
 from semantic_parrot.core.tenants import Terms
@@ -27,7 +27,8 @@ class ServeOptions:
     """`data_dir` None: `DATA_DIR`. `api_keys` None: they are asked for unless the server listens on loopback alone.
     `journal`, `drain_seconds`, `keep_…`: as in the configuration. `model` None: the built-in demo model.
     `kv_tokens`, `kv_offload_tokens` None: the engine's choice. `kernels`: the NativeEngine's. `disable`, `enable`,
-    `tpot` and `prices` are the Runtime's. `engines`: of our own, one unless there are others: `remotes`, by name."""
+    `tpot` and `prices` are the Runtime's. `engines`: of our own, on this machine; one unless there are others:
+    `elsewhere`, by name."""
 
     model: str | None = None
     host: str = "127.0.0.1"
@@ -50,7 +51,7 @@ class ServeOptions:
     enable: frozenset[str] = frozenset()
     tpot: float | None = None
     prices: Mapping[str, Price] = field(default_factory=dict)
-    remotes: Mapping[str, RemoteSection] = field(default_factory=dict)
+    elsewhere: Mapping[str, RemoteSection | RaySection] = field(default_factory=dict)
     public: tuple[PublicPrefix, ...] = ()
     terms: Terms = field(default_factory=Terms)
     dev: bool = False
@@ -75,10 +76,11 @@ class ServeOptions:
 
     @property
     def natives(self) -> int:
-        """Engines of our own to start."""
+        """Engines of our own to start on this machine. Of a `model` and a Ray cluster, the cluster has the model."""
         if self.engines is not None:
             return self.engines
-        return 0 if self.remotes and self.model is None else 1
+        clustered = any(section.kind == "ray" for section in self.elsewhere.values())
+        return 0 if clustered or (self.elsewhere and self.model is None) else 1
 
 
 def remotes_of(flags: Sequence[str]) -> dict[str, RemoteSection]:
@@ -98,10 +100,24 @@ def remotes_of(flags: Sequence[str]) -> dict[str, RemoteSection]:
     return found
 
 
+def ray_of(address: str | None, replicas: str | None) -> dict[str, RaySection]:
+    """The engine of --ray and --replicas. Raises ConfigError."""
+    if address is None:
+        if replicas is not None:
+            raise ConfigError("--replicas is of --ray ADDRESS; engine processes on this machine: --engines")
+        return {}
+    try:
+        section = RaySection.model_validate({"kind": "ray", "address": address, "replicas": replicas or 1})
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]["msg"]
+        raise ConfigError(f"--ray {address} --replicas {replicas}: {fault}; it is N, or MIN..MAX") from None
+    return {"ray": section}
+
+
 def merge(file: Config, flags: Mapping[str, Any], enable: Set[str], disable: Set[str]) -> ServeOptions:
     """`flags` by field of ServeOptions, None where they were not given; `enable` and `disable` win name by name."""
     journal = {"journal" if key == "url" else key: value for key, value in dict(file.journal).items()}
-    stated = {**dict(file.server), **dict(file.engine), **journal, "remotes": file.engines}
+    stated = {**dict(file.server), **dict(file.engine), **journal, "elsewhere": file.engines}
     stated |= {k: v for k, v in flags.items() if v is not None}
     if stated.get("tpot") is None and file.scheduling.tpot_ms is not None:
         stated["tpot"] = file.scheduling.tpot_ms / 1e3
@@ -134,7 +150,7 @@ def as_toml(options: ServeOptions) -> str:
     for model, price in options.prices.items():
         lines.append(f"[prices.{_toml(model)}]")
         lines += [f"{key} = {_toml(getattr(price, key))}" for key in PriceSection.model_fields]
-    for name, remote in options.remotes.items():
+    for name, remote in options.elsewhere.items():
         lines.append(f"[engines.{_toml(name)}]")
         lines += [f"{key} = {_toml(value)}" for key, value in remote.model_dump(exclude_none=True).items()]
     for prefix in options.public:

@@ -2,12 +2,12 @@
 
 import pytest
 
-from semantic_parrot.core.config import Config, ConfigError, RemoteSection, read_config
+from semantic_parrot.core.config import Config, ConfigError, RaySection, RemoteSection, bounds, read_config
 from semantic_parrot.core.public import PublicPrefix
 from semantic_parrot.core.request import UNKNOWN
 from semantic_parrot.core.tenants import LimitsSection, TenantSection, Terms
 from semantic_parrot.core.usage import Price
-from semantic_parrot.server.options import ServeOptions, as_toml, merge, remotes_of
+from semantic_parrot.server.options import ServeOptions, as_toml, merge, ray_of, remotes_of
 
 WHOLE = """
 [server]
@@ -57,6 +57,12 @@ kind = "vllm"
 url = "http://127.0.0.1:8000/v1"
 names = ["big", "default"]
 priority = true
+[engines.cluster]
+kind = "ray"
+address = "10.0.0.1:6379"
+replicas = "2..8"
+num_gpus = 0.5
+resources = { a100 = 1 }
 """
 
 
@@ -86,8 +92,11 @@ def test_every_key_reaches_the_options(tmp_path):
         enable=frozenset({"retention"}),
         tpot=0.04,
         prices={"llama": Price(0.5, 0.5, 1.5), "default": Price(1, 0.25, 2)},
-        remotes={
+        elsewhere={
             "big": RemoteSection(kind="vllm", url="http://127.0.0.1:8000/v1", names=["big", "default"], priority=True),
+            "cluster": RaySection(
+                kind="ray", address="10.0.0.1:6379", replicas="2..8", num_gpus=0.5, resources={"a100": 1}
+            ),
         },
         terms=Terms(
             LimitsSection(queued=100, max_body_mib=0.5),
@@ -135,6 +144,8 @@ LINES = {
     '[[public_prefixes]]\nprompt = "a"\n[[public_prefixes]]\nmessages = 1\n[engine]': 4,
     '[[public_prefixes]]\nprompt = "a"\nmessages = []': 1,
     '[[public_prefixes]]\nmessages = [{ role = "clerk", content = "a" }]': 1,
+    '[engines.a]\nkind = "vllm"': 1,
+    '[engines.a]\nkind = "vlm"\nurl = "http://a"': 2,
 }
 
 
@@ -211,6 +222,13 @@ def test_what_is_printed_says_the_same_when_it_is_read(tmp_path, options):
             '[[public_prefixes]]\nprompt = "a"\n[[public_prefixes]]\nmessages = 1\n[engine]',
             "[[public_prefixes]] messages: Input should be a valid list",
         ),
+        ('[engines.a]\nkind = "vllm"', '[engines."a"] url: Field required'),
+        ('[engines.a]\nkind = "vlm"\nurl = "http://a"', "[engines.\"a\"] kind: Input should be 'openai', "),
+        ('[engines.a]\nkind = "vllm"\nurl = "http://a"\nreplicas = 1', "[engines.\"a\"] has no key 'replicas'; it"),
+        ('[engines.a]\nkind = "ray"\nurl = "http://a"', "[engines.\"a\"] has no key 'url'; it may have: kind, address"),
+        ('[engines.a]\nkind = "ray"\nreplicas = 0', '[engines."a"] replicas: Input should be greater than'),
+        ('[engines.a]\nkind = "ray"\nreplicas = "3..2"', '[engines."a"] replicas: Value error, from 1 to'),
+        ("[engines]\na = 1", '[engines."a"]: '),
         ("[server\n", "not valid TOML: "),
         (b"\xff", "not UTF-8"),
     ],
@@ -236,9 +254,9 @@ def test_remote_engines_on_the_command_line():
         "remote-0": ("vllm", "http://a:1/v1"),
         "remote-1": ("openai", "https://b/v1"),
     }
-    assert merge(Config(), {"remotes": found}, set(), set()).natives == 0
-    assert merge(Config(), {"remotes": found, "engines": 2}, set(), set()).natives == 2
-    assert merge(Config(), {"remotes": found, "model": "x"}, set(), set()).natives == 1
+    assert merge(Config(), {"elsewhere": found}, set(), set()).natives == 0
+    assert merge(Config(), {"elsewhere": found, "engines": 2}, set(), set()).natives == 2
+    assert merge(Config(), {"elsewhere": found, "model": "x"}, set(), set()).natives == 1
     assert ServeOptions().natives == 1
 
 
@@ -246,3 +264,16 @@ def test_remote_engines_on_the_command_line():
 def test_a_remote_engine_that_is_none(flag):
     with pytest.raises(ConfigError, match=r"KIND=URL.*KIND one of openai, parrot, vllm"):
         remotes_of([flag])
+
+
+def test_a_ray_cluster_on_the_command_line():
+    (section,) = ray_of("auto", "1..4").values()
+    assert (section.address, bounds(section.replicas)) == ("auto", (1, 4))
+    assert [bounds(ray_of("a:1", said)["ray"].replicas) for said in (None, "3")] == [(1, 1), (3, 3)]
+    assert merge(Config(), {"elsewhere": {"ray": section}, "model": "x"}, set(), set()).natives == 0
+    assert ray_of(None, None) == {}
+    with pytest.raises(ConfigError, match="--replicas is of --ray ADDRESS"):
+        ray_of(None, "2")
+    for said in ("0", "4..2", "-1", "two", "1..", "1..99999"):
+        with pytest.raises(ConfigError, match=r"it is N, or MIN\.\.MAX"):
+            ray_of("auto", said)

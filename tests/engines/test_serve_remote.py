@@ -45,7 +45,7 @@ def test_a_server_before_a_server(parrot, tmp_path):
 
 def test_a_key_that_is_not_there(monkeypatch):
     (remote,) = remotes_of(["vllm=http://127.0.0.1:9/v1"]).values()
-    options = ServeOptions(remotes={"big": remote.model_copy(update={"key_env": "NO_SUCH_KEY"})})
+    options = ServeOptions(elsewhere={"big": remote.model_copy(update={"key_env": "NO_SUCH_KEY"})})
     with pytest.raises(ConfigError, match=r"engines\.big: the environment variable NO_SUCH_KEY is not set"):
         all_engines(options)
     monkeypatch.setenv("NO_SUCH_KEY", "secret")
