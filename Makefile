@@ -27,7 +27,7 @@ test: $(STAMP)
 # langchain-core below 1 and openai below 3, which is on another HTTP library.
 FLOOR := .venv-floor
 FLOOR_PACKAGES := langchain-core==0.3.86 langchain-openai==0.3.35 openai==2.54 "langgraph<1" "langchain-tests<1" pytest \
-  pytest-asyncio pytest-randomly pytest-timeout pytest-xdist hypothesis psutil jsonschema
+  pytest-asyncio pytest-randomly pytest-timeout pytest-xdist hypothesis psutil jsonschema trustme
 # Not held to the newest: what those old versions want in other versions.
 FLOOR_FREE := langchain|langgraph|langsmith|openai|packaging|pytest|syrupy|vcrpy|websockets|semantic-kernel
 

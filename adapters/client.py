@@ -13,6 +13,7 @@ from typing import Any, Self
 import httpx
 from pydantic import BaseModel, ConfigDict
 
+from semantic_parrot.adapters.certificates import certificates
 from semantic_parrot.adapters.endpoint import DEFAULT_BASE_URL
 from semantic_parrot.adapters.refusals import NotParrot, error_of, error_of_run
 from semantic_parrot.adapters.sse import EventReader
@@ -56,8 +57,7 @@ class _Settings:
         self._timeout = timeout
 
     def _options(self) -> dict[str, Any]:
-        """Arguments of an httpx client. Environment variables are not read: what they hold is for other servers."""
-        # Certificates take 20 ms to load, for nothing where there is no TLS.
+        """Arguments of an httpx client. No proxy is looked for in the environment: that is for other servers."""
         tls = self.base_url.startswith("https:")
         return {
             "headers": self._headers,
@@ -65,7 +65,7 @@ class _Settings:
             "timeout": httpx.Timeout(self._timeout, connect=5.0),
             "limits": httpx.Limits(max_connections=None, max_keepalive_connections=64),
             "trust_env": False,
-            "verify": tls,
+            "verify": certificates() if tls else False,
         }
 
     def _body(self, program: Program, stream: bool, headers: Mapping[str, str] | None = None) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import ssl
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote, urlencode, urlsplit
 
 import h11
+
+from semantic_parrot.adapters.certificates import certificates
 
 CONNECT_SECONDS = 5.0
 #: Connections that are kept while nobody needs them.
@@ -146,8 +147,8 @@ class _Watch:
 
 
 class HttpConnections:
-    """To the server at `base_url`, for one event loop. `headers` and `params` go with every request; the environment is
-    not read. Raises ValueError for what is no URL."""
+    """To the server at `base_url`, for one event loop. `headers` and `params` go with every request; no proxy
+    is looked for in the environment. Raises ValueError for what is no URL."""
 
     def __init__(self, base_url: str, headers: Mapping[str, str], params: Mapping[str, Any]) -> None:
         url = urlsplit(base_url)
@@ -200,7 +201,7 @@ class HttpConnections:
                 return connection
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(CONNECT_SECONDS):
-            tls = _certificates() if self._tls else None
+            tls = certificates() if self._tls else None
             _, connection = await loop.create_connection(_Connection, self._host, self._port, ssl=tls)
         return connection
 
@@ -208,9 +209,3 @@ class HttpConnections:
         for connection in (*self._idle, *self._open):
             connection.close()
         self._idle.clear()
-
-
-def _certificates() -> ssl.SSLContext:
-    import certifi  # as httpx does
-
-    return ssl.create_default_context(cafile=certifi.where())

@@ -19,6 +19,7 @@ import openai
 
 from semantic_parrot.adapters.answers import Answer, Failed, Finished
 from semantic_parrot.adapters.carrying import heard, told
+from semantic_parrot.adapters.certificates import certificates
 from semantic_parrot.adapters.endpoint import NO_KEY, Endpoint
 from semantic_parrot.adapters.openai_http import http
 from semantic_parrot.adapters.replay import StreamReplay, to_json
@@ -117,8 +118,8 @@ class _Transport:
             request.headers.setdefault(name, value)
 
     def _connections(self) -> dict[str, Any]:
-        # Certificates take 10 ms to load, for nothing where there is no TLS.
-        return {"limits": LIMITS, "verify": self._endpoint.base_url.startswith("https:"), "trust_env": False}
+        tls = self._endpoint.base_url.startswith("https:")
+        return {"limits": LIMITS, "verify": certificates() if tls else False, "trust_env": False}
 
     @staticmethod
     def _streamed(answer: Answer, body: Mapping[str, Any]) -> StreamReplay | None:

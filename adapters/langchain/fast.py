@@ -16,6 +16,7 @@ from langchain_openai import ChatOpenAI
 
 from semantic_parrot.adapters.answers import Answer, Finished
 from semantic_parrot.adapters.endpoint import Endpoint
+from semantic_parrot.adapters.langchain.plain_response import dumped
 from semantic_parrot.adapters.scope import SCOPE
 from semantic_parrot.adapters.transport import TRIED, Tried, claim, hopeless
 from semantic_parrot.core.wire import IGNORED, content_key
@@ -86,6 +87,12 @@ class Fast(ChatOpenAI):
     def _result(self, answer: Answer) -> ChatResult | None:
         if not isinstance(answer.outcome, Finished):
             return None
+        plain = dumped(answer.outcome.response)
+        if plain is not None:
+            result = self._create_chat_result(plain, {})
+            # Which is read of the class's object alone.
+            result.generations[0].message.additional_kwargs["refusal"] = plain["choices"][0]["message"]["refusal"]
+            return result
         from openai.types.chat import ChatCompletion
 
         # As the OpenAI client makes it of a response.

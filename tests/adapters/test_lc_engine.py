@@ -153,7 +153,7 @@ print(next(iter(_SERVERS._running.values())).pid, flush=True)
 import os
 os._exit(0)  # no clean-up of any kind
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=280)
     child = int(done.stdout)
     with suppress(psutil.NoSuchProcess):
         psutil.Process(child).wait(20)
