@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from intervals import interval
@@ -40,6 +40,13 @@ GOALS = (
     Goal("W7", "seconds", "completion", {"E1": 3.0}),
     Goal("W8", "seconds", "completion", {"E1": 0.99}),
 )
+
+
+def goal_of(key: str) -> Goal:
+    """The first one of a workload, or of the one that it is a variant of: it says what is compared."""
+    base = key.partition("-")[0]
+    own = next((goal for name in (key, base) for goal in GOALS if goal.workload == name), None)
+    return Goal(key, "seconds", "completion") if own is None else replace(own, workload=key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from proof.goals import GOALS, Data, Goal, better
+from proof.goals import Data, better, goal_of
 from workloads import WORKLOADS
 
 OWN = "parrot"
@@ -32,7 +32,7 @@ def draw(own: dict[str, Data], path: Path) -> None:
 
 
 def _panel(panel: Any, key: str, data: Data) -> None:
-    goal = next((g for g in GOALS if g.workload == key), Goal(key, "seconds", "completion"))
+    goal = goal_of(key)
     rtts = data["settings"]["rtt"]
     names = [name for name in data["settings"]["comparators"] if name != OWN]
     width = 0.8 / max(1, len(rtts))

@@ -97,12 +97,16 @@ class Bench:
             finally:
                 runner.run(_closed(models))
 
-    def _costs(self, running: list[Running], setup: Setup, dtype: str) -> Costs:
+    def _costs(self, running: list[Running], setup: Setup, dtype: str) -> Costs | None:
         ours = next((one for one in running if one.comparator.server == "own"), None)
         if ours is None:
-            return Costs()
+            return None
         self.say(f"{dtype}: what a token costs")
-        found = cost.measured(partial(ours.peer.ask, ours.process, setup), self.texts, setup.window)
+        try:
+            found = cost.measured(partial(ours.peer.ask, ours.process, setup), self.texts, setup.window)
+        except PeerFailed as error:
+            self.kept.failure(dtype, "the lower bound", None, str(error))
+            return None
         self.kept.data.setdefault("costs", {})[dtype] = {
             "decode_alone": found.step(1),
             "decode_each_more": found.each,
@@ -110,7 +114,7 @@ class Bench:
         }
         return found
 
-    def _check(self, runner: asyncio.Runner, work: Workload, running: list[Running], costs: Costs) -> None:
+    def _check(self, runner: asyncio.Runner, work: Workload, running: list[Running], costs: Costs | None) -> None:
         """Everybody's texts beside ours, in fp32. It warms up, too."""
         own: dict[str, Any] = self.kept.data["checks"].setdefault(work.key, {})
         reference: list[str] | None = None
@@ -127,7 +131,7 @@ class Bench:
         self.kept.save()
 
     def _measure(
-        self, runner: asyncio.Runner, work: Workload, running: list[Running], dtype: str, costs: Costs
+        self, runner: asyncio.Runner, work: Workload, running: list[Running], dtype: str, costs: Costs | None
     ) -> None:
         plan, order = self.plan, Random(0)
         for repeat in range(plan.repeats):
@@ -146,7 +150,7 @@ class Bench:
                     self.advance()
 
     async def _once(
-        self, work: Workload, one: Running, rtt: float, seed: str, costs: Costs
+        self, work: Workload, one: Running, rtt: float, seed: str, costs: Costs | None
     ) -> tuple[dict[str, Any], list[Outcome]]:
         model = one.models[work.framework, rtt]
         jobs = work.jobs(model, self.texts, self.plan.scale, seed)
@@ -163,11 +167,12 @@ class Bench:
             return outcomes
 
         before = play.counters(one.base) if one.own else {}
-        slo = SLO * max(cost.alone(job, costs) for job in jobs)
+        slo = SLO * max(cost.alone(job, costs or Costs()) for job in jobs)
         figures = await work.measure(played, jobs, slo)
         row = {"figures": figures, "calls": total.calls, "tokens": total.tokens, "prompt": total.prompt}
         if one.own:
             row |= {name: value - before[name] for name, value in play.counters(one.base).items()}
+        if one.own and costs is not None:
             row["bound"] = cost.bound(jobs, costs, work.engines) + rtt / 1e3
         return row, all_outcomes
 
