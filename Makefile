@@ -41,12 +41,12 @@ $(FLOOR)/.installed: pyproject.toml constraints.txt Makefile
 test-floor: $(FLOOR)/.installed
 	$(FLOOR)/bin/python -m pytest -n logical --maxprocesses 4 --dist worksteal tests/adapters $(ARGS)
 
-# What drives a browser or a database. Root has them installed (apt-get); anybody else is told what is missing.
+# What drives a browser, a database or a Ray cluster. Root has the first two installed (apt-get); anybody else is told what is missing.
 test-real: $(STAMP)
 	@tests/real/components.sh
 	$(BIN)/python -m pytest tests/real $(ARGS)
 
-# Before the engines that `make peers` has installed; one that is not there is skipped by name.
+# On our engines and in a Ray cluster, and before what `make peers` has installed; what is not there is skipped by name.
 test-engines: $(STAMP)
 	$(BIN)/python -m pytest tests/peers $(ARGS)
 
@@ -85,6 +85,7 @@ fuzz-api: $(STAMP)
 soak: $(STAMP)
 	$(BIN)/python benchmarks/soak.py --kills 100 --open 200 $(ARGS)
 	$(BIN)/python benchmarks/soak_fleet.py --kills 100 --open 100
+	$(BIN)/python benchmarks/soak_fleet.py --kills 100 --open 100 --ray
 
 # The short set of the proof (some 12 quiet minutes on two cores), and its page: docs/benchmarks.md. WORKLOADS: others.
 # AGAINST: whom; peers are those of `make peers`. ARGS="--repeats 5": the last one counts.

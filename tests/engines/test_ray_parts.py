@@ -2,6 +2,10 @@
 
 import asyncio
 import importlib.util
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -11,7 +15,8 @@ from semantic_parrot.core.config import ConfigError, RaySection
 from semantic_parrot.core.engine.clocks import shifted
 from semantic_parrot.core.engine.messages import Generate, Options, Prefill, Tokenize
 from semantic_parrot.core.engines.protocol import Directions, Keep, ModelInfo
-from semantic_parrot.core.engines.ray import messages
+from semantic_parrot.core.engines.ray import actor, messages
+from semantic_parrot.core.engines.ray.cluster import Replica
 from semantic_parrot.core.engines.ray.demand import Demand
 from semantic_parrot.core.engines.ray.messages import Needs
 from semantic_parrot.core.engines.ray.pool import RayPool
@@ -53,6 +58,31 @@ def test_without_ray_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setattr(engines, "find_spec", lambda name: None if name == "ray" else find(name))
     with pytest.raises(ConfigError, match=r"engines\.far: Ray is not installed: pip install 'semantic-parrot\[ray\]'"):
         engines.all_engines(ServeOptions(elsewhere={"far": RaySection(kind="ray")}))
+
+
+async def test_only_who_knows_the_secret_is_let_in_and_told_the_time(monkeypatch):
+    monkeypatch.setattr(actor, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 1000))
+    replica = actor.EngineActor()
+    replica._secret, replica._listener = "s" * 64, socket.create_server(("127.0.0.1", 0))
+    port = replica._listener.getsockname()[1]
+    async with asyncio.timeout(240):
+        with ThreadPoolExecutor(1) as threads:
+            let_in = asyncio.get_running_loop().run_in_executor(threads, replica._accept)
+            for said in (b"t" * 65, b"s\n"):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(said)
+                writer.write_eof()
+                assert await reader.read() == b""
+                writer.close()
+            placed = messages.Placed(1, "127.0.0.1", port, "s" * 64, 9)
+            gone = asyncio.get_running_loop().create_future()
+            reader, writer, ahead = await Replica(placed, None, gone).connect()
+            assert round(ahead, -2) == 1000
+            with await let_in as sock:
+                sock.sendall(b"engine\n")
+                assert await reader.readline() == b"engine\n"
+            writer.close()
+            replica._listener.close()
 
 
 class Fake:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from contextlib import contextmanager
 
 import pytest
 
@@ -32,17 +34,32 @@ def checkpoint():
 
 @pytest.fixture(scope="session")
 def words(checkpoint):
-    import json
-
     return json.loads((checkpoint / "words.json").read_text())
 
 
+def pytest_report_header():
+    lacking = [name for name, kind in sorted(KINDS.items()) if kind(home()).missing() is not None]
+    return f"not installed here (make peers), so not tested: {', '.join(lacking)}" if lacking else "all peers are here"
+
+
+@pytest.fixture(scope="session")
+def started(checkpoint):
+    """Given a kind: (kind, url, model) of a server of that kind, in a `with`. PARROT_PEERS_REQUIRED: one that is not
+    installed is a failure."""
+
+    @contextmanager
+    def start(kind):
+        made = KINDS[kind](home())
+        if (why := made.missing()) is not None:
+            (pytest.fail if os.environ.get("PARROT_PEERS_REQUIRED") else pytest.skip)(f"{kind}: {why}")
+        setup = Setup(checkpoint, "float32", 1)
+        with made.start(setup) as process:
+            yield kind, f"http://127.0.0.1:{process.port}/v1", str(made.convert(setup))
+
+    return start
+
+
 @pytest.fixture(scope="session", params=sorted(KINDS))
-def peer(request, checkpoint):
-    """(kind, url, model) of a running server. PARROT_PEERS_REQUIRED: one that is not installed is a failure."""
-    made = KINDS[request.param](home())
-    if (why := made.missing()) is not None:
-        (pytest.fail if os.environ.get("PARROT_PEERS_REQUIRED") else pytest.skip)(f"{request.param}: {why}")
-    setup = Setup(checkpoint, "float32", 1)
-    with made.start(setup) as process:
-        yield request.param, f"http://127.0.0.1:{process.port}/v1", str(made.convert(setup))
+def peer(request, started):
+    with started(request.param) as found:
+        yield found

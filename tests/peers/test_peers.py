@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 
+import peer_demo as demo
 import pytest
-from langchain_core.output_parsers import StrOutputParser
-from langchain_core.prompts import ChatPromptTemplate
 from live import LiveServer
 
 from engines.check import difference, reference
-from semantic_parrot.adapters.langchain import ChatParrot
 from semantic_parrot.core.engines.conformance import EngineConformance
 from semantic_parrot.core.engines.protocol import Directions, Done
 from semantic_parrot.core.engines.remote import RemoteEngine
@@ -60,24 +58,17 @@ async def test_greedy_text_is_that_of_generate(peer, checkpoint, words):
     assert difference(reference(checkpoint, prompts, 16), texts) is None
 
 
-def test_a_langchain_app_runs_unchanged(peer, checkpoint, words, tmp_path):
-    """Two steps, one program, one round trip; the text is that of our own engine."""
+def test_the_demo_runs_unchanged(peer, checkpoint, words, tmp_path):
+    """Two chains, a round trip each; the texts are those of the server itself, call by call, and of our own engine."""
     kind, url, model = peer
     config = tmp_path / "engines.toml"
     config.write_text("\n".join(["[engines.theirs]", f"kind = '{kind}'", f"url = '{url}'", f"model = '{model}'"]))
-
-    def run(server):
-        llm = ChatParrot(base_url=server.url, model="default", temperature=0, max_tokens=10)
-        first = ChatPromptTemplate.from_template(sentence(words, 1) + " {text}")
-        second = ChatPromptTemplate.from_template(sentence(words, 2) + " {summary}")
-        chain = first | llm | StrOutputParser() | (lambda text: {"summary": text}) | second | llm | StrOutputParser()
-        before = server.requests()
-        return chain.invoke({"text": sentence(words, 3)}), server.requests() - before
-
-    with LiveServer("--model", str(checkpoint), "--deterministic") as server:
-        wanted = run(server)
     with LiveServer("--config", str(config)) as server:
-        assert run(server) == (wanted[0], 1)
+        said, trips = demo.lowered(server, words)
+    assert trips == 2
+    assert said == demo.eager(url, model, words)
+    with LiveServer("--model", str(checkpoint), "--deterministic") as server:
+        assert said == demo.eager(server.url, "default", words)
 
 
 async def ended(engine, words):
