@@ -75,7 +75,13 @@ class Run:
         self.told.append(event)
         self.ended = event["type"] == "run.finished"
 
-    def check(self) -> list[str]:
+    def close(self) -> int:
+        """It has ended: what is wrong is among its problems now, and what was told, so many events, is dropped."""
+        self.problems, told = self._check(), len(self.told)
+        self.told = []
+        return told
+
+    def _check(self) -> list[str]:
         """All that is wrong with what was told."""
         found, texts = list(self.problems), Counter[str]()
         heard: dict[str, str] = {}
@@ -127,6 +133,9 @@ class Soak:
         self._changed = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None
         self._ended: dict[str, int] = {}  # answers of calls whose end is in the journal, and how often they were made
+        self._made = Counter[str]()  # all answers, as far as `_executed` was read
+        self._read = 0
+        self._looked = 0.0
         self.report = Report()
 
     async def run(self, kills: int) -> Report:
@@ -189,24 +198,35 @@ class Soak:
     # What may not happen again: calls whose end is in the journal of a server that is dead.
 
     def _remember(self) -> None:
-        executed = Counter(self._executed.read_text().split("\n")[:-1])
+        """Of the runs that are open, or have ended since the last look: the others were looked at as they are."""
+        executed, since, self._looked = self._count(), self._looked - 10.0, time.time()
         path = self._url.removeprefix("sqlite:///")
         url = self._url if path == self._url else f"sqlite:///file:{path}?mode=ro&uri=true"
         engine = sa.create_engine(url.replace("postgresql://", "postgresql+psycopg://"), poolclass=sa.NullPool)
-        ended = sa.text("SELECT data FROM parrot_events WHERE data LIKE :beginning")
+        ended = sa.text(
+            "SELECT data FROM parrot_runs JOIN parrot_events ON run = id"
+            " WHERE (ended IS NULL OR ended >= :since) AND data LIKE :beginning"
+        )
         with engine.connect() as connection:
-            for data in connection.scalars(ended, {"beginning": '{"type":"call.finished"%'}):
+            for data in connection.scalars(ended, {"since": since, "beginning": '{"type":"call.finished"%'}):
                 answer = json.loads(data)["response"]["choices"][0]["message"]["content"]
                 self._ended.setdefault(answer, executed[answer])
         engine.dispose()
 
+    def _count(self) -> Counter[str]:
+        """How often each answer was made by now. Nobody writes: the server is dead."""
+        with self._executed.open() as file:
+            file.seek(self._read)
+            self._made.update(file.read().split("\n")[:-1])
+            self._read = file.tell()
+        return self._made
+
     def _judge(self) -> None:
-        report, executed = self.report, Counter(self._executed.read_text().split("\n")[:-1])
+        report, executed = self.report, self._count()
         report.executions = executed.total()
         report.accepted, report.finished = len(self._runs), sum(run.ended for run in self._runs)
         report.calls = len(self._ended)
-        report.events = sum(len(run.told) for run in self._runs)
-        report.problems += [f"run {run.number}: {problem}" for run in self._runs for problem in run.check()]
+        report.problems += [f"run {run.number}: {problem}" for run in self._runs for problem in run.problems]
         for answer, times in self._ended.items():
             if executed[answer] != times:
                 report.problems.append(
@@ -240,6 +260,7 @@ class Soak:
             await self._up.wait()
             with suppress(httpx.HTTPError):
                 await self._follow(run)
+        self.report.events += run.close()
         self._tell()
 
     async def _follow(self, run: Run) -> None:
