@@ -78,6 +78,11 @@ class Bill:
     def took(self, usage: Usage) -> None:
         """`usage`: of the present attempt so far."""
         told = self._told
+        if usage.prompt == told.prompt and usage.cached == told.cached:  # a token more, as a rule
+            if usage.completion > told.completion:
+                self._told = usage
+                self._payer.took(Usage(0, 0, usage.completion - told.completion))
+            return
         prompt, cached = (usage.prompt, usage.cached) if usage.prompt > told.prompt else (told.prompt, told.cached)
         now = Usage(prompt, cached, max(usage.completion, told.completion))
         if now != told:

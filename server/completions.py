@@ -6,6 +6,7 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncGenerator, Mapping
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -28,15 +29,37 @@ def _error_block(error: ParrotError) -> str:
     return f"data: {data(error.body())}\n\n"
 
 
+class Deltas:
+    """The SSE blocks of a response's deltas. Most of what a stream sends is these, which are always the same but for
+    the text: so JSON is made once for each choice, around a text that nothing else in it can be."""
+
+    def __init__(self, chunks: Chunks) -> None:
+        self._chunks = chunks
+        self._around: dict[int, tuple[str, str]] = {}
+
+    def block(self, delta: Delta) -> str:
+        if delta.calls or delta.logprobs:
+            return f"data: {data(self._chunks.delta(delta))}\n\n"
+        around = self._around.get(delta.index)
+        if around is None:
+            before, _, after = data(self._chunks.delta(Delta("\0", index=delta.index))).rpartition('"\\u0000"')
+            around = self._around[delta.index] = f"data: {before}", f"{after}\n\n"
+        return f"{around[0]}{encode_basestring_ascii(delta.text)}{around[1]}"
+
+
 async def _blocks(chunks: Chunks, first: Delta | Done, items: Items, *, usage: bool) -> AsyncGenerator[str, None]:
     """The response as SSE blocks. The status line is long gone when an error comes, so the error is a block too."""
     for opening in chunks.first():
         yield f"data: {data(opening)}\n\n"
+    deltas, item = Deltas(chunks), first
     try:
-        item = first
-        while isinstance(item, Delta):
-            yield f"data: {data(chunks.delta(item))}\n\n"
-            item = await next_item(items)
+        if isinstance(item, Delta):
+            yield deltas.block(item)
+            async for item in items:
+                if isinstance(item, Done):
+                    break
+                yield deltas.block(item)
+        assert isinstance(item, Done), "an answer had no end"
         for last in chunks.last(item):
             yield f"data: {data(last)}\n\n"
         if usage:

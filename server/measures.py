@@ -43,22 +43,28 @@ class Measures(Observer):
         self._unclaimed = counter("unclaimed_answers", "Answers that the client says its app never asked for")
         self._runs = counter("tenant_runs", "Runs that ended, by tenant", "tenant")
         self._tokens = counter("tenant_tokens", "Tokens of executions, by tenant and kind", "tenant", "kind")
+        self._times: dict[str, tuple[Histogram, Histogram]] = {}  # by objective: to look labels up is slow
+        self._kinds: dict[str, tuple[Counter, Counter, Counter]] = {}  # by tenant
         for ended in ("finished", "failed"):
             self._calls.labels(ended)  # a series that begins at 0 has a rate from its first call on
 
     def executed(self, execution: Execution) -> None:
         usage, timings, objective = execution.done.usage, execution.done.timings, execution.objective
-        self._queue.labels(objective).observe(timings.queued)
-        self._first.labels(objective).observe(timings.queued + timings.prefill)
+        times = self._times.get(objective)
+        if times is None:
+            times = self._times[objective] = self._queue.labels(objective), self._first.labels(objective)
+        times[0].observe(timings.queued)
+        times[1].observe(timings.queued + timings.prefill)
         if usage.completion > 1:
             self._token.labels(objective).observe(timings.decode / (usage.completion - 1))
         tenant = self._tenant(execution.tenant)
-        for kind, count in (
-            ("prompt", usage.prompt - usage.cached),
-            ("cached", usage.cached),
-            ("completion", usage.completion),
-        ):
-            self._tokens.labels(tenant, kind).inc(count)
+        kinds = self._kinds.get(tenant)
+        if kinds is None:
+            prompt, cached, completion = (self._tokens.labels(tenant, k) for k in ("prompt", "cached", "completion"))
+            kinds = self._kinds[tenant] = prompt, cached, completion
+        kinds[0].inc(usage.prompt - usage.cached)
+        kinds[1].inc(usage.cached)
+        kinds[2].inc(usage.completion)
 
     def call_ended(self, run: Run, ready: Ready, end: CallFinished | CallFailed) -> None:
         finished = isinstance(end, CallFinished)

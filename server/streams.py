@@ -94,20 +94,38 @@ class EventStream(Response):
         self._closed = closed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        beat = asyncio.create_task(self._beat(send))
+        beats = _Beats(send, self._heartbeat)
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             with suppress(ClientDisconnect):
                 async with WhileThere(receive), aclosing(self._blocks) as blocks:
                     async for block in blocks:
                         await send({"type": "http.response.body", "body": block.encode(), "more_body": True})
-            beat.cancel()
+            beats.stop()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
-            beat.cancel()
+            beats.stop()
             self._closed()
 
-    async def _beat(self, send: Send) -> None:
+
+class _Beats:
+    """Heartbeats, every so many seconds. Most streams end before the first, so only that makes a task."""
+
+    def __init__(self, send: Send, seconds: float) -> None:
+        self._send = send
+        self._seconds = seconds
+        self._task: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._begin)
+
+    def _begin(self) -> None:
+        self._task = asyncio.create_task(self._go_on())
+
+    async def _go_on(self) -> None:
         while True:
-            await asyncio.sleep(self._heartbeat)
-            await send({"type": "http.response.body", "body": HEARTBEAT, "more_body": True})
+            await self._send({"type": "http.response.body", "body": HEARTBEAT, "more_body": True})
+            await asyncio.sleep(self._seconds)
+
+    def stop(self) -> None:
+        self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
