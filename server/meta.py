@@ -76,7 +76,7 @@ def routes(service: Service) -> APIRouter:
             """Forget every cached prefix that nothing uses, so that a measurement starts cold."""
             refuse_query(request)
             refuse_fields(await read_object(request, settings.max_body, optional=True), ())
-            await asyncio.gather(*(engine.forget_prefixes() for engine in runtime.engines))
+            await asyncio.gather(*(engine.forget_prefixes() for engine in runtime.engines if engine.healthy))
             return JSONResponse({"status": "ok"})
 
     @router.get("/metrics")

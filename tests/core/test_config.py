@@ -154,6 +154,8 @@ LINES = {
     [
         ServeOptions(),
         ServeOptions(model='a "b"\\c\t\x7fé😀', port=0, kv_tokens=1, tpot=0.0125, kernels="torch", prefix_cache=False),
+        ServeOptions(elsewhere={"a b": RaySection(kind="ray", replicas="1..3", resources={"x y": 0.5}, names=["m"])}),
+        ServeOptions(elsewhere={"a.b": RemoteSection(kind="vllm", url="http://a/v1", key_env="KEY", context=9)}),
         ServeOptions(disable=frozenset({"retention", "batch-cap"}), prices={"a.b c": Price(1, 0.5, 2e-7)}),
         ServeOptions(
             terms=Terms(LimitsSection(queued=7), TenantSection(queued=3), {"a.b": TenantSection(tokens_per_minute=9)}),

@@ -48,11 +48,12 @@ class TestRay(EngineConformance):
 
 
 async def test_what_can_not_be_started(cluster, model, tmp_path):
-    for address, path, why in (
-        ("127.0.0.1:9", model, "no Ray cluster at 127"),
-        (cluster.address, tmp_path, str(tmp_path)),
+    for address, needs, path, why in (
+        ("127.0.0.1:9", Needs(), model, "no Ray cluster at 127"),
+        (cluster.address, Needs(), tmp_path, str(tmp_path)),
+        (cluster.address, Needs(resources={"CPU": 1}), model, "can't be placed: .*CPU"),
     ):
-        pool = RayPool(address, (2, 2), Needs(), Options(str(path)), names=("tiny",))
+        pool = RayPool(address, (2, 2), needs, Options(str(path)), names=("tiny",))
         try:
             with pytest.raises(ModelLoadError, match=why):
                 await asyncio.gather(*(engine.start() for engine in pool.engines))

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Seconds until calls do not wait any more for a replica that waits for room.
+PATIENCE = 300.0
+
 
 class RayEngine(ProcessEngine):
     """`pool`: places its processes, and says whether it is wanted. A process that is lost, alone or with its node, ends
@@ -34,6 +37,7 @@ class RayEngine(ProcessEngine):
         self._stirred = asyncio.Event()
         self._stage = "it has not been started"
         self._failures = 0  # in a row, to load the model
+        self._late = False  # it has waited for room so long that nobody waits for it any more
 
     @property
     def alive(self) -> bool:
@@ -46,7 +50,8 @@ class RayEngine(ProcessEngine):
 
     @property
     def coming(self) -> bool:
-        return self._keeper is not None and self.wanted and not self.alive and self._failures < HOPELESS
+        hopeless = self._late or self._failures >= HOPELESS
+        return self._keeper is not None and self.wanted and not self.alive and not hopeless
 
     @property
     def trouble(self) -> str:
@@ -120,16 +125,23 @@ class RayEngine(ProcessEngine):
         """None: it is not wanted any more. Raises ModelLoadError."""
         starting = asyncio.create_task(self.pool.spawn(self))
         starting.add_done_callback(lambda _: self.stir())
+        patience = asyncio.get_running_loop().call_later(PATIENCE, self._give_up)
         try:
             await self._until(lambda: starting.done() or not self.wanted)
             return starting.result() if starting.done() else None
         finally:
+            patience.cancel()
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)
 
+    def _give_up(self) -> None:
+        self._late = True
+        log.error("engine %s is not waited for any more: %s", self.name, self._stage)
+        self._changed()
+
     async def _live(self, child: Child, ready: Ready) -> None:
         """From when the process is ready until it is gone."""
-        self._failures = 0
+        self._failures, self._late = 0, False
         self._took(child, ready)
         child.ended.add_done_callback(lambda _: self.stir())
         self._changed()

@@ -21,6 +21,7 @@ from semantic_parrot.core.engines.ray.messages import (
     Gone,
     Join,
     Joined,
+    Needs,
     NoCluster,
     Place,
     Placed,
@@ -52,8 +53,22 @@ class Placer:
 
     async def _live(self, order: Place) -> None:
         """One replica, from its place to its end."""
-        needs, why = order.needs, "it was dropped"
-        handle = self._actor.options(
+        handle, why = None, "it was dropped"
+        try:
+            handle = self._start(order.needs)
+            host, port, secret, pid = await handle.listen.remote()
+            ended = handle.serve.remote()
+            self.say(Placed(order.id, host, port, secret, pid))
+            why = f"exit code {await ended}"
+        except Exception as error:  # Ray's own, and what it makes of needs that can't be
+            why = str(error).strip().partition("\n")[0] or type(error).__name__
+        finally:
+            if handle is not None:
+                self._ray.kill(handle)
+            self.say(Gone(order.id, why))
+
+    def _start(self, needs: Needs) -> Any:
+        return self._actor.options(
             num_cpus=needs.cpus,
             num_gpus=needs.gpus,
             resources=dict(needs.resources or {}),
@@ -62,16 +77,6 @@ class Placer:
             scheduling_strategy="SPREAD",  # the loss of a node is to take as few as can be
             runtime_env={"env_vars": dict(needs.env or {})},
         ).remote()
-        try:
-            host, port, secret, pid = await handle.listen.remote()
-            ended = handle.serve.remote()
-            self.say(Placed(order.id, host, port, secret, pid))
-            why = f"exit code {await ended}"
-        except self._ray.exceptions.RayError as error:
-            why = str(error).strip().partition("\n")[0]
-        finally:
-            self._ray.kill(handle)
-            self.say(Gone(order.id, why))
 
 
 def _knock(address: str) -> None:

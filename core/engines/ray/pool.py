@@ -14,13 +14,13 @@ from semantic_parrot.core.engine.messages import Options, Ready
 from semantic_parrot.core.engines.protocol import ModelLoadError
 from semantic_parrot.core.engines.ray.cluster import Cluster, Replica
 from semantic_parrot.core.engines.ray.demand import Demand
-from semantic_parrot.core.engines.ray.engine import RayEngine
+from semantic_parrot.core.engines.ray.engine import PATIENCE, RayEngine
 from semantic_parrot.core.engines.ray.messages import Needs
 
 log = logging.getLogger(__name__)
 
-#: Seconds in which the first replica must be up; after which it is said what it waits for; between looks at the load.
-PATIENCE, SOON, LOOK_SECONDS = 300.0, 15.0, 1.0
+#: Seconds after which it is said what the first replica waits for; between two looks at the load.
+SOON, LOOK_SECONDS = 15.0, 1.0
 
 
 class RayPool:
