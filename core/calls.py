@@ -14,8 +14,9 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from semantic_parrot.core.analysis import skeleton
+from semantic_parrot.core.analysis.pieces import length_of
 from semantic_parrot.core.config import ConfigError
-from semantic_parrot.core.engines.protocol import Delta, Directions, Done, Engine, ModelInfo, Placed
+from semantic_parrot.core.engines.protocol import Delta, Directions, Done, Engine, Mark, ModelInfo, Placed
 from semantic_parrot.core.errors import EngineFailed, UnknownModel, Unsupported
 from semantic_parrot.core.fills import Fills
 from semantic_parrot.core.flight import Flights
@@ -201,7 +202,8 @@ class Calls:
             self.executed += 1
             bill.began()
             self.fills.started(hints.call, placement.engine)
-            async with aclosing(engine.generate(request, self._directions(placement, hints))) as items:
+            directions = self._directions(placement, hints, tells=placement.engine in scheduler.telling)
+            async with aclosing(engine.generate(request, directions)) as items:
                 async for item in items:
                     if placement.filled is None:
                         scheduler.filled(placement)
@@ -227,10 +229,13 @@ class Calls:
                 observer.executed(execution)
             yield done
 
-    def _directions(self, placement: Placement, hints: Hints) -> Directions:
+    def _directions(self, placement: Placement, hints: Hints, *, tells: bool) -> Directions:
         rank, cap = (placement.rank, placement.cap) if self._policy.on("preemption") else (0, None)
         keep, salt = hints.keep(time.monotonic()), self._salts.of(hints.tenant)
-        return Directions(rank, cap, keep, placement.priority, placement.slack, salt)
+        task, marks = placement.task, list[Mark]()
+        if tells and task.chars:
+            marks = [Mark(length_of(name) / task.chars, name) for name in task.prefixes]
+        return Directions(rank, cap, keep, placement.priority, placement.slack, salt, tuple(marks))
 
 
 def _placed(placement: Placement, engine: Engine, engines: int) -> Placed:

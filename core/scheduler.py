@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from semantic_parrot.core.engines.protocol import Done, Elastic, Engine
+from semantic_parrot.core.engines.protocol import Done, Elastic, Engine, PrefixChange, Telling
 from semantic_parrot.core.errors import EngineFailed, InternalError, ParrotError
 from semantic_parrot.core.scheduling import Decider, Placement, Policy, Task
 
@@ -20,7 +20,8 @@ logger = logging.getLogger(__name__)
 
 
 class Scheduler:
-    """The engines that serve one model, and the tasks that wait for them. Owned by the event loop."""
+    """The engines that serve one model, and the tasks that wait for them. Owned by the event loop. `telling`:
+    the engines that tell which prefixes they hold."""
 
     def __init__(self, engines: Sequence[Engine], policy: Policy | None = None) -> None:
         self.engines = tuple(engines)
@@ -28,11 +29,15 @@ class Scheduler:
         self.decider = Decider([engine.window for engine in engines], policy, preempting)
         self._turns: dict[int, tuple[Task, asyncio.Future[Placement]]] = {}
         self._soon = False
+        self.telling: set[int] = set()
         for index, engine in enumerate(self.engines):
             self.decider.fleet.set_up(index, engine.healthy)
             engine.watch(partial(self._told, index))
             if isinstance(engine, Elastic):
                 engine.scale_by(self.waiting)
+            if isinstance(engine, Telling):
+                self.telling.add(index)
+                engine.watch_prefixes(partial(self._prefixes_changed, index))
 
     def waiting(self) -> int:
         """Calls that have no turn yet."""
@@ -95,6 +100,12 @@ class Scheduler:
         """The engine's health has changed."""
         self.decider.fleet.set_up(index, self.engines[index].healthy)
         self._dispatch()
+
+    def _prefixes_changed(self, index: int, change: PrefixChange) -> None:
+        """The engine holds other prefixes than it did."""
+        residency = self.decider.fleet.residency
+        residency.hold(index, change.added, time.monotonic())
+        residency.lose(index, change.evicted)
 
     def _dispatch(self) -> None:
         self._soon = False

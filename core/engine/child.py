@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from semantic_parrot.core.engine.clocks import shifted
@@ -16,13 +16,14 @@ from semantic_parrot.core.engine.messages import (
     Failed,
     Load,
     Options,
+    PrefixesChanged,
     Ready,
     Refused,
     Reply,
     decode_replies,
     encode_commands,
 )
-from semantic_parrot.core.engines.protocol import ModelLoadError
+from semantic_parrot.core.engines.protocol import ModelLoadError, PrefixChange
 from semantic_parrot.core.errors import EngineFailed, InvalidRequest
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Child:
     ) -> None:
         self.pid = process.pid
         self.alive = True
+        self.told: Callable[[PrefixChange], None] = lambda _: None  # of prefixes: see `Telling`
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._process = process
         self._reader = reader
@@ -99,6 +101,9 @@ class Child:
             while line := await self._reader.readline():
                 for reply in decode_replies(line):
                     assert not isinstance(reply, Ready | Refused)
+                    if isinstance(reply, PrefixesChanged):
+                        self.told(reply.change)
+                        continue
                     queue = self._waiting.get(reply.id)
                     if queue is not None:  # else it was cancelled while the reply was on its way
                         queue.put_nowait(reply)

@@ -14,7 +14,7 @@ from semantic_parrot.core.engine.draw import Drawn
 from semantic_parrot.core.engine.grammar import Grammars
 from semantic_parrot.core.engine.intake import Intake
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockPool
-from semantic_parrot.core.engine.messages import Failed, Finished, Reply, Text
+from semantic_parrot.core.engine.messages import Failed, Finished, PrefixesChanged, Reply, Text
 from semantic_parrot.core.engine.offload import Offload
 from semantic_parrot.core.engine.outline import Outline
 from semantic_parrot.core.engine.planner import Batch, Planner, Work
@@ -164,6 +164,11 @@ class EngineLoop:
             return None
         ran = halving.run(self._runner, batch)
         return Launched(ran.done, ran.failed, Drawn(ran.sampled, ran.logits) if ran.sampled else None)
+
+    def changed(self) -> list[PrefixesChanged]:
+        """What became of prefixes that have marks, since the last time: one reply, or none."""
+        change = self._planner.changed()
+        return [] if change is None else [PrefixesChanged(change)]
 
     def forget_prefixes(self) -> None:
         """Free every block that no live sequence holds."""

@@ -12,7 +12,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from semantic_parrot.core.engines.protocol import UNDIRECTED, CachedPrefix, Directions, Done, Keep, Stats, Usage
+from semantic_parrot.core.engines.protocol import (
+    UNDIRECTED,
+    CachedPrefix,
+    Directions,
+    Done,
+    Keep,
+    PrefixChange,
+    Stats,
+    Usage,
+)
 from semantic_parrot.core.logprobs import TokenLogprob
 from semantic_parrot.core.request import Message, ModelRequest
 
@@ -173,8 +182,16 @@ class Outlined:
     kind: Literal["outlined"] = "outlined"
 
 
+@dataclass(frozen=True, slots=True)
+class PrefixesChanged:
+    """The answer to no command. See `core.engines.protocol.Telling`."""
+
+    change: PrefixChange
+    kind: Literal["prefixes"] = "prefixes"
+
+
 Command = Load | Generate | Prefill | Cancel | Tokenize | GetStats | GetOutline | ForgetPrefixes
-Reply = Ready | Refused | Text | Finished | Failed | Tokens | Report | Outlined
+Reply = Ready | Refused | Text | Finished | Failed | Tokens | Report | Outlined | PrefixesChanged
 
 
 @cache

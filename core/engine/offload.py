@@ -7,6 +7,7 @@ it copied back instead of computed. What was read for the last time gets no slot
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockCopy
@@ -40,6 +41,7 @@ class Offload:
     def __init__(self, storage: Storage, per_step: int) -> None:
         self.per_step = per_step
         self.restored = 0
+        self.dropped: Callable[[Node], None] = lambda _: None  # told of each node that leaves the tree from here
         self._storage = storage
         self._free: list[int] = []
         self._nodes: dict[int, Node] = {}  # by slot
@@ -97,6 +99,7 @@ class Offload:
         for node in list(self._nodes.values()):
             assert node.parent is not None
             node.parent.remove(node)
+            self.dropped(node)
             self.release(node)
 
     def moves(self) -> Moves:
@@ -120,6 +123,7 @@ class Offload:
             parent = first.parent
             assert parent is not None
             parent.remove(first)
+            self.dropped(first)
             self.release(first)
             if parent.slot is not None and not parent.exact:
                 self._leaves.push(parent, now)

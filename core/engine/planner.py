@@ -18,6 +18,7 @@ from semantic_parrot.core.engine.prefix_tree import PrefixTree
 from semantic_parrot.core.engine.roster import Roster
 from semantic_parrot.core.engine.sequence import Sequence
 from semantic_parrot.core.engine.tables import BlockTables
+from semantic_parrot.core.engines.protocol import PrefixChange
 
 #: Steps that may follow one that was planned: ranks, caps and patience, which go by time, have to be looked at.
 FOLLOWING = 32
@@ -130,6 +131,10 @@ class Planner:
     def forget_prefixes(self) -> None:
         """Drop what is resident and held by no sequence."""
         self._tables.forget_prefixes()
+
+    def changed(self) -> PrefixChange | None:
+        """See SaltedTree."""
+        return self._tables.changed()
 
     def roots(self) -> Iterator[Node]:
         """Of the prefix tree. Whoever reads them changes nothing."""

@@ -22,6 +22,7 @@ class Node:
     used: int = 0
     next_use: float = UNKNOWN
     told: float = -inf  # when that was said
+    names: tuple[int, ...] = ()  # of the prefixes that end in it: see `residents`
     exact: dict[tuple[int, ...], Node] = field(default_factory=dict)
     by_first: dict[int, list[Node]] = field(default_factory=dict)
 

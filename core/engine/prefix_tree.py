@@ -19,7 +19,10 @@ from typing import NamedTuple
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockPool
 from semantic_parrot.core.engine.offload import Offload
 from semantic_parrot.core.engine.prefix_node import Node, common
+from semantic_parrot.core.engine.residents import Marks, Residents
 from semantic_parrot.core.engine.retention import Candidates, Uses
+
+NO_MARKS: Marks = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,9 @@ class PrefixTree:
         self._roots: dict[Hashable, Node] = {}
         self._nodes: dict[int, Node] = {}  # by block
         self._clock = itertools.count(1)
+        self.residents = Residents()
+        if offload is not None:
+            offload.dropped = self.residents.gone
         self._leaves: Candidates[Node] = Candidates()  # no resident children, no holders; checked when popped
 
     def match(self, namespace: Hashable, tokens: Sequence[int], limit: int) -> Match:
@@ -125,10 +131,17 @@ class PrefixTree:
         return Restored(end - computed, False)
 
     def insert(
-        self, namespace: Hashable, tokens: Sequence[int], blocks: list[int], *, tail: bool, uses: Uses | None = None
+        self,
+        namespace: Hashable,
+        tokens: Sequence[int],
+        blocks: list[int],
+        *,
+        tail: bool,
+        uses: Uses | None = None,
+        marks: Marks = NO_MARKS,
     ) -> None:
         """Make computed `tokens`, whose KV stands in `blocks`, resident; with `tail`, the last, unfilled block too.
-        `uses`: when they are read next, if that is known; what was said last counts.
+        `uses`: when they are read next, if that is known; what was said last counts. `marks`: see `residents`.
 
         Mutates `blocks`: where the tree has a block for the same tokens already, the sequence goes over to it.
         """
@@ -151,6 +164,8 @@ class PrefixTree:
             child.used = now
             if uses is not None and uses.told >= child.told:
                 child.next_use, child.told = uses.at(start + len(edge)), uses.told
+            if index in marks:
+                self.residents.came(child, marks[index])
             node = child
 
     def evict(self, count: int, now: float) -> int:
@@ -189,6 +204,7 @@ class PrefixTree:
             if offload is None or not offload.take(node, block, now):
                 parent.remove(node)
                 for one in node.below():
+                    self.residents.gone(one)
                     self._release(one)
             self._candidate(parent, now)
             freed += 1

@@ -144,4 +144,4 @@ def serve(channel: Channel) -> int:
     while True:
         answers = (obey(engine, command) for command in channel.receive(wait=not engine.busy))
         replies = [reply for reply in answers if reply is not None]
-        channel.send([*replies, *engine.step()])
+        channel.send([*replies, *engine.step(), *engine.changed()])

@@ -13,8 +13,10 @@ from dataclasses import replace
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockPool
 from semantic_parrot.core.engine.prefix_node import Node
 from semantic_parrot.core.engine.prefix_tree import Match, PrefixTree, Restored
+from semantic_parrot.core.engine.residents import marks_of
 from semantic_parrot.core.engine.retention import Uses
 from semantic_parrot.core.engine.sequence import Sequence
+from semantic_parrot.core.engines.protocol import PrefixChange
 
 #: The salt of what is public. Those of tenants are hexadecimal.
 PUBLIC = "public"
@@ -49,8 +51,15 @@ class SaltedTree:
         own = s.blocks[skip // BLOCK_SIZE :]
         if skip and uses is not None:
             uses = replace(uses, ends=tuple(end - skip for end in uses.ends))
-        self._tree.insert(self._place(s), s.tokens[skip : s.computed], own, tail=tail, uses=uses)
+        if s.marks is None:  # those of a public prefix are not told: it is everywhere
+            marks, first = marks_of(s.directions.marks, s.prompt), skip // BLOCK_SIZE
+            s.marks = {block - first: names for block, names in marks.items() if block >= first}
+        self._tree.insert(self._place(s), s.tokens[skip : s.computed], own, tail=tail, uses=uses, marks=s.marks)
         s.blocks[skip // BLOCK_SIZE :] = own
+
+    def changed(self) -> PrefixChange | None:
+        """What is to be told of the prefixes that have marks."""
+        return self._tree.residents.take()
 
     def roots(self) -> Iterator[Node]:
         """Of all salts together."""

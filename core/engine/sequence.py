@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from semantic_parrot.core.engine.grammar import Constraint
 from semantic_parrot.core.engine.penalties import Penalties
+from semantic_parrot.core.engine.residents import Marks
 from semantic_parrot.core.engine.scores import Scores
 from semantic_parrot.core.engine.text import TextStream
 from semantic_parrot.core.engines.protocol import UNDIRECTED, Directions
@@ -47,6 +48,7 @@ class Sequence:
     held_up: float | None = None  # since when it has been preempted, passed over, paused or slowed; None: it goes on
     held: float = 0.0  # seconds that it was before
     overdue: bool = False  # that was too long: nothing holds it up any more
+    marks: Marks | None = None  # those of its directions; None: not looked for
     told: float = 0.0  # as of when its directions say what to keep
     leader: Sequence | None = None  # whose prefill it waits for, to share
     common: int = 0  # tokens that it has in common with that one

@@ -12,6 +12,7 @@ from semantic_parrot.core.engine.prefix_tree import Match, PrefixTree
 from semantic_parrot.core.engine.retention import Uses
 from semantic_parrot.core.engine.salted_tree import SaltedTree
 from semantic_parrot.core.engine.sequence import Sequence
+from semantic_parrot.core.engines.protocol import PrefixChange
 
 
 class BlockTables:
@@ -120,6 +121,10 @@ class BlockTables:
     def public(self) -> Collection[int]:
         """The blocks that all may read."""
         return () if self._tree is None else self._tree.public
+
+    def changed(self) -> PrefixChange | None:
+        """See SaltedTree."""
+        return None if self._tree is None else self._tree.changed()
 
     def roots(self) -> Iterator[Node]:
         """Of the prefix tree."""

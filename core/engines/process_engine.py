@@ -44,6 +44,7 @@ from semantic_parrot.core.engines.protocol import (
     Done,
     Keep,
     ModelInfo,
+    PrefixChange,
     Stats,
 )
 from semantic_parrot.core.errors import EngineFailed, from_code
@@ -70,6 +71,7 @@ class ProcessEngine:
         self._calls: ToolFormat | None = None
         self._child: Child | None = None
         self._watchers: list[Callable[[], None]] = []
+        self._tellers: list[Callable[[PrefixChange], None]] = []
         self._ids = itertools.count(1)
         self._ahead: dict[Hashable, int] = {}
         self._latest = Stats()
@@ -93,6 +95,14 @@ class ProcessEngine:
     def watch(self, told: Callable[[], None]) -> None:
         self._watchers.append(told)
 
+    def watch_prefixes(self, told: Callable[[PrefixChange], None]) -> None:
+        """As in Telling."""
+        self._tellers.append(told)
+
+    def _told(self, change: PrefixChange) -> None:
+        for told in self._tellers:
+            told(change)
+
     def _changed(self) -> None:
         for told in self._watchers:
             told()
@@ -100,6 +110,7 @@ class ProcessEngine:
     def _took(self, child: Child, ready: Ready) -> None:
         """`child` is the process from now on."""
         self._child = child
+        child.told = self._told
         self._model = ModelInfo(self._names, ready.context)
         self._calls = None if ready.calls is None else FORMATS[ready.calls]
         self._ahead.clear()

@@ -167,6 +167,33 @@ class Keep:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """The first `share` (0 to 1) of a prompt's text is the prefix that the scheduler calls `name`."""
+
+    share: float
+    name: int
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixChange:
+    """Prefixes, by the names of their marks, that an engine holds since it last told, and that it holds no more."""
+
+    added: tuple[int, ...]
+    evicted: tuple[int, ...]
+
+
+@runtime_checkable
+class Telling(Protocol):
+    """An engine that tells what becomes of the prefixes whose marks it is given (`Directions.marks`): so routing goes
+    by what is there. What other engines hold is guessed from what they were sent."""
+
+    def watch_prefixes(self, told: Callable[[PrefixChange], None]) -> None:
+        """`told` is called soon after each change, with several at a time. All is gone when the engine goes down,
+        which is not told here."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Directions:
     """What the scheduler asks of the engine for one request; no answer depends on it.
 
@@ -178,6 +205,8 @@ class Directions:
 
     Of one rank, the higher `priority` is admitted and filled first, then the earlier latest start: `slack` is the time
     from now until then, in seconds (negative: it is late), so that it means the same on any clock.
+
+    `marks`: the prefixes of its prompt, shortest first, for an engine that tells which it holds (`Telling`).
     """
 
     rank: int = 0
@@ -186,6 +215,7 @@ class Directions:
     priority: int = 0
     slack: float = 0.0
     salt: str = ""
+    marks: tuple[Mark, ...] = ()
 
 
 #: Of a request that nobody schedules.

@@ -11,7 +11,9 @@ from pathlib import Path
 class Costs:
     """Seconds. A step with `n` sequences over `context` resident tokens takes base + each * n + context * token; while
     prompts wait, each step also fills `chunk` of their tokens, at `prefill` seconds each. `cache`: prompt tokens that
-    stay after use. `window`: sequences that decode together at most."""
+    stay after use. `window`: sequences that decode together at most. `kv`: tokens for which there is memory, of all
+    that runs and of what stays, a prefix that is shared counted once; who does not fit waits. 0: enough for all that
+    runs. `tree`: 1 if attention reads a prefix that several share once for all of them. The bounds know of neither."""
 
     base: float = 0.012
     each: float = 0.0004
@@ -20,6 +22,8 @@ class Costs:
     chunk: int = 512
     cache: int = 200_000
     window: int = 64
+    kv: int = 0
+    tree: int = 0
 
     def step(self, n: int, context: float = 0.0) -> float:
         return self.base + self.each * n + self.token * context

@@ -66,6 +66,7 @@ class SimEngine:
     _passed: deque[Sequence] = field(default_factory=deque)  # over by one that came later
     _caps: dict[int, int] = field(default_factory=dict)
     _limit: int = 0
+    _readers: dict[int, int] = field(default_factory=dict)  # of each prefix, with tree attention
 
     def __post_init__(self) -> None:
         self._limit = self.costs.window
@@ -83,7 +84,10 @@ class SimEngine:
         if self.n >= self._limit if head.rank else self.first >= self.costs.window:
             return None
         if head.fresh is None:
-            head.cached = min(self.cache.hit(head.names, head.ends), head.prompt - 1)
+            found = self.cache.hit(head.names, head.ends)
+            if not self.cache.admit(head.names, head.ends, head.prompt + head.output):
+                return None
+            head.cached = min(found, head.prompt - 1)
             head.fresh = head.prompt - head.cached
             for *_, other in self.filling:
                 if other.admitted < head.admitted and other.rank == head.rank and other.since == other.began == inf:
@@ -159,6 +163,7 @@ class SimEngine:
             if ended.decodes and ended.stops == self._ends[0][0]:
                 self._stop(ended)
                 self._caps.pop(ended.id, None)
+                self.cache.discharge(ended.names, ended.ends, ended.prompt + ended.output)
             else:
                 ended = None
             heappop(self._ends)
@@ -191,11 +196,26 @@ class SimEngine:
             heappop(self._last)
         return self._last[0][2] if self._last else None
 
+    def _reads(self, s: Sequence, *, more: int) -> float:
+        """Tokens of its prompt that a step reads for it, and with tree attention for nobody else; `more`: 1 as it
+        comes, -1 as it goes."""
+        if not self.costs.tree:
+            return s.prompt
+        tokens, before = s.prompt - (s.ends[-1] if s.ends else 0.0), 0.0
+        for name, end in zip(s.names, s.ends, strict=True):
+            others = self._readers.get(name, 0) - (more < 0)
+            tokens += 0.0 if others else end - before
+            self._readers[name] = others + (more > 0)
+            if not self._readers[name]:
+                del self._readers[name]
+            before = end
+        return tokens
+
     def _resume(self, s: Sequence) -> None:
         s.decodes, s.stops = True, self.steps + s.left
         self.n += 1
         self.first += s.rank == 0
-        self.context += s.prompt + s.output - s.left
+        self.context += self._reads(s, more=1) + s.output - s.left
         heappush(self._ends, (s.stops, s.id, s))
         heappush(self._last, (-s.rank, -s.id, s))
 
@@ -203,7 +223,8 @@ class SimEngine:
         s.decodes, s.left = False, max(0.0, s.stops - self.steps)
         self.n -= 1
         self.first -= s.rank == 0
-        self.context = max(0.0, self.context - s.prompt - s.output + s.left) if self.n else 0.0
+        context = self.context - self._reads(s, more=-1) - s.output + s.left
+        self.context = max(0.0, context) if self.n else 0.0
 
     def _pause(self, s: Sequence) -> None:
         self._stop(s)

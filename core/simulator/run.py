@@ -30,7 +30,7 @@ class Simulation:
     def __init__(self, programs: Iterator[SimProgram], engines: int, calls: int, costs: Costs, **policy: Any) -> None:
         self.costs = costs
         self.decider = Decider([costs.window] * engines, Policy(**policy), range(engines))
-        self.engines = [SimEngine(costs, Cache(costs.cache)) for _ in range(engines)]
+        self.engines = [SimEngine(costs, Cache(costs.cache, costs.kv)) for _ in range(engines)]
         self.measures = Measures()
         self.placed = [0] * engines
         self.now = 0.0

@@ -2,9 +2,14 @@
 
 import itertools
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scripted import ScriptedEngine
 
+from semantic_parrot.core.engines.protocol import PrefixChange
+from semantic_parrot.core.program import parse_program
+from semantic_parrot.core.runtime import Runtime
 from semantic_parrot.core.scheduling import Decider, Policy, Task, residency
 from semantic_parrot.core.scheduling.board import Board
 from semantic_parrot.core.scheduling.residency import Residency
@@ -177,3 +182,39 @@ def test_an_engine_without_costs_of_its_own_gets_those_of_the_others_soon_in_a_l
     fills = [engine.fill for engine in decider.fleet.engines[1:]]
     assert max(fills) < 2 * 1.05 * costs.prefill
     assert max(fills) < 0.0001
+
+
+class Telling(ScriptedEngine):
+    """Tells what it holds when the test says so."""
+
+    def watch_prefixes(self, told):
+        self.told = told
+
+
+async def test_calls_go_where_an_engine_tells_that_their_prefix_is():
+    engines = [Telling(name=f"e{i}") for i in range(3)]
+    runtime = Runtime(engines)
+    await runtime.start()
+    prompt = "What the app says to everybody, which is long enough to matter. " * 40
+
+    async def engine_of(text):
+        body = {
+            "model": "default",
+            "messages": [{"role": "user", "content": [{"type": "text", "text": t} for t in text]}],
+        }
+        run = runtime.submit(parse_program({"calls": [{"id": "a", "output": "a", "request": body}]}))
+        await run.wait()
+        return run.result()["calls"]["a"]["schedule"]["engine"]
+
+    assert await engine_of([prompt, "One"]) == "e0"
+    marks = engines[0].directed[-1].marks
+    assert [mark.share for mark in marks] == [pytest.approx(1 - 3 / len("\0user\0" + prompt + "One")), 1.0]
+    named = marks[0].name
+    assert await engine_of([prompt, "Two"]) == "e0"  # it is believed to be there
+    engines[0].told(PrefixChange((), (named,)))
+    engines[2].told(PrefixChange((named,), ()))
+    assert await engine_of([prompt, "Three"]) == "e2"
+    assert engines[2].directed[-1].marks[0].name == named
+    engines[2].healthy = False
+    assert await engine_of([prompt, "Four"]) == "e0"
+    await runtime.close()

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -52,6 +53,26 @@ def test_one_call_takes_what_the_model_says():
     # Two chunks of prefill, each in a step, then 100 more tokens.
     assert app.took[0] == pytest.approx(2 * (0.01 + 0.05) + 100 * 0.011, rel=1e-3)
     assert app.took[0] == pytest.approx(app.path[0], rel=1e-3)
+
+
+def sharing(name):
+    return SimProgram(0.0, "app", (SimCall(name, (text("all", 900), text(name, 100)), 101),))
+
+
+def test_who_does_not_fit_into_memory_waits_and_what_is_shared_is_held_once():
+    bounded = replace(COSTS, kv=2000)
+    apart = run([call("a", 1000, 101), call("b", 1000, 101)], costs=bounded)["app"]
+    assert list(apart.took) == pytest.approx([1.22, 2.44], rel=1e-3)
+    assert max(run([sharing("a"), sharing("b")], costs=bounded)["app"].took) < 1.6
+    alone = run([call("a", 3000, 101)], costs=bounded)["app"]
+    assert len(alone.took) == 1  # it is tried all the same
+
+
+@pytest.mark.parametrize(("tree", "step"), [(0, 0.031), (1, 0.022)])
+def test_tree_attention_reads_what_is_shared_once(tree, step):
+    costs = Costs(base=0.01, each=0.0, token=1e-5, prefill=0.0, chunk=500, tree=tree)
+    app = run([sharing("a"), sharing("b")], costs=costs)["app"]
+    assert max(app.took) == pytest.approx(100 * step, rel=0.03)
 
 
 def test_a_context_makes_steps_longer_as_it_grows():

@@ -6,6 +6,7 @@ import pytest
 from tiny_models import CONTEXT
 
 from semantic_parrot.core.engine.messages import Text
+from semantic_parrot.core.engines.protocol import Directions, Mark
 from semantic_parrot.core.request import Message
 
 LINE = "The harbour master wrote down each ship, its cargo and the hour at which it left the quay. "
@@ -180,3 +181,29 @@ def test_a_long_prefill_does_not_hold_up_decoding(tiny, bench, ask):
         b.step()
         assert len(b.tokens(short)) == before + 1
     assert [*b.loop._planner.running][1].pending > 1  # the other was in prefill all that time
+
+
+def test_marked_prefixes_are_told_as_they_come_and_go(tiny, bench, ask):
+    b, held = bench(tiny("llama"), kv_tokens=512, kv_offload_tokens=0), set()
+
+    def run(text, *marks):
+        b.submit(ask(text, 4), Directions(marks=tuple(Mark(share, name) for share, name in marks)))
+        b.drain()
+        for reply in b.loop.changed():
+            assert not held & set(reply.change.added)
+            assert held >= set(reply.change.evicted)
+            held.update(reply.change.added)
+            held.difference_update(reply.change.evicted)
+        return held
+
+    begin = "The harbour master wrote down each ship. " * 4
+    assert run(begin + "One.", (0.9, 1), (1.0, 2)) == {1, 2}
+    assert run(begin + "Two.", (0.9, 1), (1.0, 3)) == {1, 2, 3}
+    other = "Nothing of this"
+    while len(b.loop.text.encode(other)) < 498:
+        other += " was"
+    assert run(other, (1.0, 4)) == {4}  # it takes all there is
+    assert run("Nothing", (1.0, 5)) == {5}  # the end of a prompt is evicted before its beginning
+    b.loop.forget_prefixes()
+    assert [set(reply.change.evicted) for reply in b.loop.changed()] == [{5}]
+    assert b.loop.changed() == []

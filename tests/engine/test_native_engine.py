@@ -13,7 +13,7 @@ import pytest
 
 from semantic_parrot.core.engine.child import environment
 from semantic_parrot.core.engines.native import NativeEngine
-from semantic_parrot.core.engines.protocol import Delta, Directions, Done, ModelLoadError
+from semantic_parrot.core.engines.protocol import Delta, Directions, Done, Mark, ModelLoadError, PrefixChange
 from semantic_parrot.core.errors import ContextOverflow, EmptyPrompt, EngineFailed, InvalidRequest
 from semantic_parrot.core.request import UNKNOWN, Message
 
@@ -214,3 +214,17 @@ async def test_it_tells_what_is_in_its_prefix_tree_and_texts_only_if_asked(nativ
     assert len(top.branches) == 2
     (silent,) = await native.outline(text=False)
     assert (silent.text, silent.tokens, len(silent.branches)) == ("", top.tokens, 2)
+
+
+async def test_it_tells_which_prefixes_it_holds(native, ask):
+    """In the words of the scheduler. (What becomes of them as others come: test_loop.py.)"""
+    told = asyncio.Queue()
+    native.watch_prefixes(told.put_nowait)
+    directions = Directions(marks=(Mark(0.5, 11), Mark(1.0, 12)))
+    async for _ in native.generate(ask("The harbour master wrote down each ship.", 4), directions):
+        pass
+    async with asyncio.timeout(120):
+        assert await told.get() == PrefixChange((11, 12), ())
+        await native.forget_prefixes()
+        change = await told.get()
+    assert (change.added, set(change.evicted)) == ((), {11, 12})

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockPool
 from semantic_parrot.core.engine.prefix_node import common
 from semantic_parrot.core.engine.prefix_tree import PrefixTree
+from semantic_parrot.core.engine.residents import MOST
 
 TOTAL = 24
 
@@ -25,6 +26,8 @@ class Books(RuleBasedStateMachine):
         self.pool = BlockPool(TOTAL)
         self.tree = PrefixTree(self.pool)
         self.content: dict[int, dict[int, tuple]] = {}  # block → offset → the whole prefix that was computed there
+        self.names: dict[tuple, int] = {}  # of the prefixes that a prompt marked
+        self.told: set[int] = set()  # those that are resident, as far as the tree has told
         self.live: list[tuple[str, list[int], list[int]]] = []  # namespace, tokens, blocks
 
     def _take(self, count):
@@ -62,7 +65,33 @@ class Books(RuleBasedStateMachine):
             self._write(namespace, tokens, table, n)
         self.live.append((namespace, tokens, table))
         if self.random.random() < 0.7:
-            self.tree.insert(namespace, tokens, table, tail=True)
+            self.tree.insert(namespace, tokens, table, tail=True, marks=self._marks(namespace, tokens))
+
+    def _marks(self, namespace, tokens):
+        """Two of its prefixes, by the block that has their last token."""
+        marks = {}
+        for end in {self.random.randint(1, len(tokens)), len(tokens)}:
+            name = self.names.setdefault((namespace, *tokens[:end]), len(self.names))
+            marks[(end - 1) // BLOCK_SIZE] = (*marks.get((end - 1) // BLOCK_SIZE, ()), name)
+        return marks
+
+    @rule()
+    def tell(self):
+        change = self.tree.residents.take()
+        if change is not None:
+            added, evicted = set(change.added), set(change.evicted)
+            assert not added & evicted
+            assert not added & self.told
+            assert evicted <= self.told  # nothing is told twice
+            self.told = (self.told | added) - evicted
+
+    @invariant()
+    def what_is_told_is_what_is_there(self):
+        if hasattr(self, "pool"):
+            self.tell()
+            nodes = [self.tree._nodes[block] for block in self.tree.blocks()]
+            assert self.told == {name for node in nodes for name in node.names}
+            assert all(len(node.names) <= MOST for node in nodes)
 
     def _write(self, namespace, tokens, table, n):
         self.content[table[n // BLOCK_SIZE]][n % BLOCK_SIZE] = (namespace, *tokens[: n + 1])
@@ -85,7 +114,13 @@ class Books(RuleBasedStateMachine):
     def end(self, pick, keep, tail):
         namespace, tokens, table = self.live.pop(pick % len(self.live))
         if keep:
-            self.tree.insert(namespace, tokens, table, tail=tail)
+            marks = self._marks(namespace, tokens)
+            self.tree.insert(namespace, tokens, table, tail=tail, marks=marks)
+            for index, names in marks.items():
+                if (index + 1) * BLOCK_SIZE > len(tokens):
+                    continue  # a tail that another one covers, or none
+                node = self.tree._nodes[table[index]]
+                assert set(names) <= set(node.names) or len(node.names) == MOST
             assert self.tree.match(namespace, tokens, len(tokens)).tokens >= len(tokens) - (0 if tail else BLOCK_SIZE)
         self.pool.drop(table)
 
