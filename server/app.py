@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import cache, partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
@@ -21,6 +20,13 @@ from semantic_parrot.server.tenants.throttle import Throttle
 if TYPE_CHECKING:
     from semantic_parrot.server.tenants.keys import Keyring
     from semantic_parrot.server.tenants.limits import Limits
+
+
+class _Application(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            self.openapi_schema = describe(self)
+        return self.openapi_schema
 
 
 def create_app(
@@ -40,7 +46,7 @@ def create_app(
         finally:
             await runtime.close()
 
-    app = FastAPI(
+    app = _Application(
         title="Parrot",
         version=version("semantic-parrot"),
         lifespan=lifespan,
@@ -53,7 +59,6 @@ def create_app(
     # The busiest first: routes are looked through in their order.
     for room in (completions, runs, responses, reports, sessions, meta):
         app.include_router(room.routes(service))
-    app.openapi = cache(partial(describe, app))  # type: ignore[method-assign]
     app.add_middleware(Punctual, service.settings.slow)
     if limits is not None:
         app.add_middleware(Throttle, limits)

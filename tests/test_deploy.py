@@ -23,7 +23,7 @@ from semantic_parrot.server.serve import SHUTDOWN_SECONDS
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-OPTIONS = set(inspect.signature(cli.serve).parameters)
+OPTIONS = set(inspect.signature(cli.serve.serve).parameters)
 
 
 def instructions() -> list[tuple[str, str]]:
