@@ -8,6 +8,7 @@ prompts that read them as they were generated with; tokenised again they can be 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from engines.workloads import Workload as Load
 from engines.workloads import decode
@@ -62,5 +63,5 @@ def bound(jobs: Sequence[Job], costs: Costs, engines: int = 1) -> float:
 
 
 def alone(job: Job, costs: Costs) -> float:
-    """Seconds of the job on an idle engine, for each token of its answers."""
-    return bound([job], costs) / sum(call.tokens for call in job.calls)
+    """Seconds of the job on an idle engine, from when it is due, for each token of its answers."""
+    return bound([replace(job, at=0.0)], costs) / sum(call.tokens for call in job.calls)

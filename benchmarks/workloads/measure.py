@@ -59,14 +59,14 @@ async def first_kind(play: Play, jobs: list[Job], slo: float) -> dict[str, float
 
 
 #: Of `rate_at_slo`: requests on their way at once at the first rate, if each takes as long as it may; the factor to the
-#: next rate; and how many rates at most.
-START, STEP, RUNGS = 4.0, 2.0, 8
+#: next rate; and how many rates above and below it at most. (Below, requests hardly meet any more.)
+START, STEP, ABOVE, BELOW = 4.0, 2.0, 8, 3
 
 
 async def rate_at_slo(play: Play, jobs: list[Job], slo: float) -> dict[str, float]:
     """`rate`: requests a second at which a token, of the whole time that a request takes, takes `slo` seconds on
-    average. Rates are doubled, or halved, until it is passed; between the last two of them the logarithm of the time
-    is taken to rise with that of the rate."""
+    average, 0 if it does at none. Rates are doubled, or halved, until it is passed; between the last two of them the
+    logarithm of the time is taken to rise with that of the rate."""
     own = len(jobs) / jobs[-1].at
 
     async def per_token(rate: float) -> float:
@@ -75,13 +75,14 @@ async def rate_at_slo(play: Play, jobs: list[Job], slo: float) -> dict[str, floa
 
     rate = START / slo / statistics.fmean(job.calls[-1].tokens for job in jobs)
     took = await per_token(rate)
-    factor = STEP if took <= slo else 1 / STEP
-    for _ in range(RUNGS):
+    within = took <= slo
+    factor = STEP if within else 1 / STEP
+    for _ in range(ABOVE if within else BELOW):
         before, rate = took, rate * factor
         took = await per_token(rate)
-        if (took > slo) is (factor > 1):
+        if (took > slo) is within:
             return {"rate": rate / factor * factor ** (math.log(slo / before) / math.log(took / before))}
-    return {"rate": rate}
+    return {"rate": rate if within else 0.0}
 
 
 async def beside(play: Play, jobs: list[Job], slo: float) -> dict[str, float]:

@@ -31,7 +31,7 @@ class Queue:
         return [Outcome(job, job.at, job.at + took, "") for job in due]
 
 
-@pytest.mark.parametrize("capacity", [0.03, 0.4, 0.5, 3.0])
+@pytest.mark.parametrize("capacity", [0.06, 0.4, 0.5, 3.0])
 def test_the_rate_is_the_one_at_which_the_slo_is_passed(capacity: float) -> None:
     queue = Queue(capacity)
     found = asyncio.run(rate_at_slo(queue, jobs(20), 1.0))
@@ -43,6 +43,12 @@ def test_a_rate_that_no_server_reaches_is_not_looked_for_for_ever() -> None:
     queue = Queue(1e9)
     found = asyncio.run(rate_at_slo(queue, jobs(20), 1.0))
     assert found["rate"] == queue.rates[-1]
+
+
+def test_no_rate_is_within_an_slo_that_a_request_alone_misses() -> None:
+    queue = Queue(1e-9)
+    assert asyncio.run(rate_at_slo(queue, jobs(20), 1.0)) == {"rate": 0.0}
+    assert len(queue.rates) == 4
 
 
 def test_a_request_is_timed_from_when_it_was_due() -> None:

@@ -10,7 +10,7 @@ import pytest
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import FakeListChatModel
 
-from proof.costs import bound
+from proof.costs import alone, bound
 from semantic_parrot.core.simulator.costs import Costs
 from workloads import WORKLOADS, arrivals
 from workloads.job import Call, Job, at_once
@@ -119,6 +119,11 @@ def test_the_bound_is_the_critical_path() -> None:
     # Prefill of 100 and of 50 + 11 tokens, and 10 + 5 steps.
     assert bound([chain], COSTS) == pytest.approx(1.0 + 0.61 + 15, rel=1e-3)
     assert bound([job(Call(100, 11), at=3.0)], COSTS) == pytest.approx(3 + 1 + 10, rel=1e-3)
+
+
+def test_what_a_job_takes_alone_does_not_depend_on_when_it_is_due() -> None:
+    late, soon = (job(Call(100, 11), at=at) for at in (3.0, 0.0))
+    assert alone(late, COSTS) == alone(soon, COSTS) == pytest.approx(11 / 11, rel=1e-3)
 
 
 def test_a_common_beginning_is_filled_once() -> None:
