@@ -16,10 +16,10 @@ from semantic_parrot.core.engine.clocks import shifted
 from semantic_parrot.core.engine.messages import Generate, Options, Prefill, Tokenize
 from semantic_parrot.core.engines.protocol import Directions, Keep, ModelInfo
 from semantic_parrot.core.engines.ray import actor, messages
-from semantic_parrot.core.engines.ray.cluster import Replica
 from semantic_parrot.core.engines.ray.demand import Demand
 from semantic_parrot.core.engines.ray.messages import Needs
 from semantic_parrot.core.engines.ray.pool import RayPool
+from semantic_parrot.core.engines.ray.replica import Replica
 from semantic_parrot.core.request import ModelRequest
 from semantic_parrot.core.sampling import Sampling
 from semantic_parrot.server import engines
@@ -76,7 +76,7 @@ async def test_only_who_knows_the_secret_is_let_in_and_told_the_time(monkeypatch
                 writer.close()
             placed = messages.Placed(1, "127.0.0.1", port, "s" * 64, 9)
             gone = asyncio.get_running_loop().create_future()
-            reader, writer, ahead = await Replica(placed, None, gone).connect()
+            reader, writer, ahead = await Replica(placed, gone, lambda: None).connect()
             assert round(ahead, -2) == 1000
             with await let_in as sock:
                 sock.sendall(b"engine\n")

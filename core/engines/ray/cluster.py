@@ -10,12 +10,10 @@ import logging
 import os
 import socket
 import sys
-import time
 from typing import Any
 
 from semantic_parrot.core.engine.child import LINE
 from semantic_parrot.core.engines.protocol import ModelLoadError
-from semantic_parrot.core.engines.ray.actor import LOOKS
 from semantic_parrot.core.engines.ray.messages import (
     Drop,
     Gone,
@@ -30,60 +28,12 @@ from semantic_parrot.core.engines.ray.messages import (
     decode_word,
     encode_order,
 )
+from semantic_parrot.core.engines.ray.replica import Replica
 
 log = logging.getLogger(__name__)
 
-#: Seconds in which a replica that listens must let us in; that the process for Ray has to leave the cluster.
-CONNECT, LEAVE = 60.0, 5.0
-#: Of silence, until a peer's machine is asked whether it is there; between questions; how many go unanswered.
-KEEPALIVE = ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
-
-
-class Replica:
-    """A process in the cluster that listens for us; a `Process` as engine.child has it. `gone`: why, once it is."""
-
-    def __init__(self, placed: Placed, link: Link, gone: asyncio.Future[str]) -> None:
-        self.pid, self.host, self.gone = placed.pid, placed.host, gone
-        self._placed = placed
-        self._link = link
-
-    def kill(self) -> None:
-        self._link.say(Drop(self._placed.id))
-
-    async def wait(self) -> str:
-        return await asyncio.shield(self.gone)
-
-    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, float]:
-        """(reader, writer, seconds by which its clock is ahead of ours). Raises ModelLoadError."""
-        where = f"the replica at {self.host}:{self._placed.port}"
-        try:
-            async with asyncio.timeout(CONNECT):
-                reader, writer = await asyncio.open_connection(self.host, self._placed.port, limit=LINE)
-                try:
-                    sock = writer.get_extra_info("socket")
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                    for option, value in KEEPALIVE:
-                        sock.setsockopt(socket.IPPROTO_TCP, option, value)
-                    writer.write(f"{self._placed.secret}\n".encode())
-                    return reader, writer, await _ahead(reader, writer)
-                except BaseException:
-                    writer.close()
-                    raise
-        except (OSError, ValueError) as error:  # a timeout is an OSError; a connection that was closed says nothing
-            raise ModelLoadError(f"{where} can't be spoken to: {error or type(error).__name__}") from None
-
-
-async def _ahead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> float:
-    """Seconds by which the other end's clock is ahead of ours, by the answer that came soonest."""
-    await reader.readline()  # of when it let us in, which may have taken long
-    found = []
-    for look in range(LOOKS):
-        asked = time.monotonic()
-        writer.write(b"?")
-        if look < LOOKS - 1:
-            theirs, heard = float(await reader.readline()), time.monotonic()
-            found.append((heard - asked, theirs - (asked + heard) / 2))
-    return min(found)[1]
+#: Seconds that the process for Ray has to leave the cluster.
+LEAVE = 5.0
 
 
 class Link:
@@ -104,7 +54,7 @@ class Link:
             self._writer.write(encode_order(order))
 
     async def place(self, needs: Needs) -> Replica:
-        """Returns once a node had room for it. Cancelled: it is not wanted any more. Raises ModelLoadError."""
+        """Returns once it listens on a node that had room. Cancelled: it is not wanted. Raises ModelLoadError."""
         id, loop = next(self._ids), asyncio.get_running_loop()
         placed: asyncio.Future[Placed] = loop.create_future()
         gone: asyncio.Future[str] = loop.create_future()
@@ -115,7 +65,7 @@ class Link:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not placed.done():
                 raise ModelLoadError(f"it can't be placed: {gone.result()}")
-            return Replica(placed.result(), self, gone)
+            return Replica(placed.result(), gone, lambda: self.say(Drop(id)))
         except asyncio.CancelledError:
             self.say(Drop(id))
             raise

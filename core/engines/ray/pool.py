@@ -12,10 +12,11 @@ from typing import Any
 from semantic_parrot.core.engine.child import Child, environment, load
 from semantic_parrot.core.engine.messages import Options, Ready
 from semantic_parrot.core.engines.protocol import ModelLoadError
-from semantic_parrot.core.engines.ray.cluster import Cluster, Replica
+from semantic_parrot.core.engines.ray.cluster import Cluster
 from semantic_parrot.core.engines.ray.demand import Demand
 from semantic_parrot.core.engines.ray.engine import PATIENCE, RayEngine
 from semantic_parrot.core.engines.ray.messages import Needs
+from semantic_parrot.core.engines.ray.replica import Replica
 
 log = logging.getLogger(__name__)
 
