@@ -80,7 +80,7 @@ class PriceSection(Value):
 class RemoteSection(Value):
     """An engine behind OpenAI's routes: see RemoteEngine. `key_env`: the environment variable that holds its key."""
 
-    kind: Literal["openai", "parrot", "vllm", "sglang", "llama.cpp", "transformers", "ollama"]  # or "ray": RaySection
+    kind: Literal["openai", "parrot", "vllm", "sglang", "llama.cpp", "transformers", "ollama"]  # or one of SPECIAL
     url: Annotated[str, StringConstraints(pattern=r"^https?://[^/]+")]
     model: str | None = None
     names: list[Annotated[str, StringConstraints(min_length=1)]] = Field(default=[])
@@ -124,14 +124,35 @@ def bounds(replicas: int | str) -> tuple[int, int]:
     return int(least), int(most or least)
 
 
+class OpenVinoSection(Value):
+    """OpenVINO in a process here: see OpenVinoEngine. `model`: a directory, from where the server is started. `window`:
+    sequences that it runs together."""
+
+    kind: Literal["openvino"]
+    model: Annotated[str, StringConstraints(min_length=1)]
+    names: list[Annotated[str, StringConstraints(min_length=1)]] = Field(default=[])
+    window: Annotated[int, Field(ge=1)] = 64
+    threads: Annotated[int, Field(ge=1)] | None = None
+    kv_tokens: Annotated[int, Field(ge=1)] | None = None
+    prefix_cache: bool = True
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+#: Engines beside our own whose sections are like no other's, by kind.
+SPECIAL: Mapping[str, type[Value]] = {"ray": RaySection, "openvino": OpenVinoSection}
+
+
 def _kind(section: Any) -> str:
-    kind = section.get("kind") if isinstance(section, dict) else getattr(section, "kind", None)
-    return "ray" if kind == "ray" else "remote"
+    kind = str(section.get("kind") if isinstance(section, dict) else getattr(section, "kind", None))
+    return kind if kind in SPECIAL else "remote"
 
 
 #: An engine beside our own: which it is, its kind says.
 EngineElsewhere = Annotated[
-    Annotated[RemoteSection, Tag("remote")] | Annotated[RaySection, Tag("ray")], Discriminator(_kind)
+    Annotated[RemoteSection, Tag("remote")]
+    | Annotated[RaySection, Tag("ray")]
+    | Annotated[OpenVinoSection, Tag("openvino")],
+    Discriminator(_kind),
 ]
 
 
@@ -177,8 +198,8 @@ def read_config(path: Path) -> Config:
 def _first_fault(error: ValidationError, text: str) -> str:
     fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where, named = fault["loc"], NAMED.get(str(fault["loc"][0]))
-    if where[0] == "engines" and len(where) > 2:  # the third says which of the two it was read as
-        named = RaySection if where[2] == "ray" else RemoteSection
+    if where[0] == "engines" and len(where) > 2:  # the third says as which kind it was read
+        named = SPECIAL.get(str(where[2]), RemoteSection)
         where = (*where[:2], *(part for part in where[3:] if not str(part).startswith("constrained-")))
     line = _line(text, where)
     place = [str(part) for part in where]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from semantic_parrot.core.config import ConfigError, RaySection, RemoteSection, bounds
+from semantic_parrot.core.config import ConfigError, OpenVinoSection, RaySection, RemoteSection, bounds
 from semantic_parrot.core.engines.protocol import Engine
 from semantic_parrot.server.options import ServeOptions
 
@@ -99,9 +99,30 @@ def _ray(name: str, section: RaySection, options: ServeOptions) -> Sequence[Engi
     return pool.engines
 
 
+def _openvino(name: str, section: OpenVinoSection) -> Engine:
+    if find_spec("openvino_genai") is None:
+        raise ConfigError(f"engines.{name}: OpenVINO is not installed: pip install 'semantic-parrot[engine,openvino]'")
+    from semantic_parrot.core.engines.openvino import OpenVinoEngine
+
+    directory, names = model_names(section.model)
+    return OpenVinoEngine(
+        directory,
+        names=section.names or names,
+        name=name,
+        threads=section.threads,
+        kv_tokens=section.kv_tokens,
+        max_batch=section.window,
+        prefix_cache=section.prefix_cache,
+        dtype=section.dtype,
+    )
+
+
 def all_engines(options: ServeOptions) -> list[Engine]:
     """Our own first. Raises ConfigError."""
     found = native_engines(options)
     for name, section in options.elsewhere.items():
-        found += [_remote(name, section)] if isinstance(section, RemoteSection) else _ray(name, section, options)
+        if isinstance(section, RaySection):
+            found += _ray(name, section, options)
+        else:
+            found.append(_openvino(name, section) if isinstance(section, OpenVinoSection) else _remote(name, section))
     return found

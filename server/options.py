@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from semantic_parrot.core.config import Config, ConfigError, PriceSection, RaySection, RemoteSection
+from semantic_parrot.core.config import Config, ConfigError, EngineElsewhere, PriceSection, RaySection, RemoteSection
 from semantic_parrot.core.model import Value
 from semantic_parrot.core.public import PublicPrefix
 from semantic_parrot.core.tenants import Terms
@@ -51,7 +51,7 @@ class ServeOptions:
     enable: frozenset[str] = frozenset()
     tpot: float | None = None
     prices: Mapping[str, Price] = field(default_factory=dict)
-    elsewhere: Mapping[str, RemoteSection | RaySection] = field(default_factory=dict)
+    elsewhere: Mapping[str, EngineElsewhere] = field(default_factory=dict)
     public: tuple[PublicPrefix, ...] = ()
     terms: Terms = field(default_factory=Terms)
     dev: bool = False

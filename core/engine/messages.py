@@ -28,9 +28,11 @@ from semantic_parrot.core.request import Message, ModelRequest
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How an engine process is set up; see `core.engines.native.NativeEngine` for the fields."""
+    """How an engine process is set up; see `core.engines.native.NativeEngine` for the fields. `runtime`: what computes
+    the model (see `core.engine.process`)."""
 
     model_dir: str
+    runtime: Literal["torch", "openvino"] = "torch"
     deterministic: bool = False
     threads: int = 1
     kv_tokens: int | None = None

@@ -8,7 +8,7 @@ import contextlib
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from semantic_parrot.core.engine.messages import (
@@ -20,6 +20,7 @@ from semantic_parrot.core.engine.messages import (
     GetOutline,
     GetStats,
     Load,
+    Options,
     Outlined,
     Prefill,
     Ready,
@@ -37,6 +38,9 @@ from semantic_parrot.core.request import ModelRequest
 
 if TYPE_CHECKING:
     from semantic_parrot.core.engine.loop import EngineLoop
+    from semantic_parrot.core.engine.openvino_loop import OpenVinoLoop
+
+    Engine = EngineLoop | OpenVinoLoop
 
 TITLE = "parrot-engine"
 
@@ -89,7 +93,26 @@ def main() -> int:
         return 0
 
 
-def _publish(engine: EngineLoop, requests: Sequence[ModelRequest], *, cache: bool) -> None:
+def _torch(options: Options) -> tuple[Engine, int]:
+    import torch
+
+    torch.set_num_threads(options.threads)
+    from semantic_parrot.core.engine.loader import load
+
+    return load(options)
+
+
+def _openvino(options: Options) -> tuple[Engine, int]:
+    from semantic_parrot.core.engine.openvino_loader import load
+
+    return load(options)
+
+
+#: What computes a model: from options to the engine and its context. They raise ModelLoadError.
+RUNTIMES: Mapping[str, Callable[[Options], tuple[Engine, int]]] = {"torch": _torch, "openvino": _openvino}
+
+
+def _publish(engine: Engine, requests: Sequence[ModelRequest], *, cache: bool) -> None:
     """Raises ModelLoadError."""
     if requests and not cache:
         raise ModelLoadError("public prefixes need the prefix cache, which is off")
@@ -104,12 +127,8 @@ def serve(channel: Channel) -> int:
     """As `main`. Raises EOFError or ConnectionError when the other end closes."""
     (load,) = channel.receive(wait=True)
     assert isinstance(load, Load)
-    import torch
 
-    torch.set_num_threads(load.options.threads)
-    from semantic_parrot.core.engine.loader import load as load_engine
-
-    def obey(engine: EngineLoop, command: Command) -> Reply | None:
+    def obey(engine: Engine, command: Command) -> Reply | None:
         match command:
             case Generate(id, request, arrived, directions):
                 # On another machine, its clock is known to within a round trip.
@@ -135,7 +154,7 @@ def serve(channel: Channel) -> int:
         return None
 
     try:
-        engine, context = load_engine(load.options)
+        engine, context = RUNTIMES[load.options.runtime](load.options)
         _publish(engine, load.options.public, cache=load.options.prefix_cache)
     except ModelLoadError as error:
         channel.send([Refused(str(error))])

@@ -2,7 +2,15 @@
 
 import pytest
 
-from semantic_parrot.core.config import Config, ConfigError, RaySection, RemoteSection, bounds, read_config
+from semantic_parrot.core.config import (
+    Config,
+    ConfigError,
+    OpenVinoSection,
+    RaySection,
+    RemoteSection,
+    bounds,
+    read_config,
+)
 from semantic_parrot.core.public import PublicPrefix
 from semantic_parrot.core.request import UNKNOWN
 from semantic_parrot.core.tenants import LimitsSection, TenantSection, Terms
@@ -63,6 +71,10 @@ address = "10.0.0.1:6379"
 replicas = "2..8"
 num_gpus = 0.5
 resources = { a100 = 1 }
+[engines.own]
+kind = "openvino"
+model = "exported"
+kv_tokens = 4096
 """
 
 
@@ -97,6 +109,7 @@ def test_every_key_reaches_the_options(tmp_path):
             "cluster": RaySection(
                 kind="ray", address="10.0.0.1:6379", replicas="2..8", num_gpus=0.5, resources={"a100": 1}
             ),
+            "own": OpenVinoSection(kind="openvino", model="exported", kv_tokens=4096),
         },
         terms=Terms(
             LimitsSection(queued=100, max_body_mib=0.5),
@@ -206,6 +219,13 @@ def test_what_is_printed_says_the_same_when_it_is_read(tmp_path, options):
         ('[tenants.ann]\nquota_period = "week"', "[tenants.\"ann\"] quota_period: Input should be 'day' or 'month'"),
         ("[tenants.ann]\nrate = 1", "[tenants.\"ann\"] has no key 'rate'; it may have: weight, requests_per_minute"),
         ("[tenant_defaults]\nqueued = 0.5", "[tenant_defaults] queued: Input should be a valid integer"),
+        ('[engines.a]\nurl = "http://a"\nkind = ["vllm"]', '[engines."a"] kind: Input should be'),
+        ('[engines.a]\nmodel = "x"\nkind = "openvino"\nwindow = 0', '[engines."a"] window: Input should be greater'),
+        ('[engines.a]\nurl = "http://a"\nkind = "vllm"\nwindow = 0', '[engines."a"] window: Input should be greater'),
+        (
+            '[engines.a]\nmodel = "x"\nkind = "openvino"\nurl = "http://a"',
+            "[engines.\"a\"] has no key 'url'; it may have: kind, model",
+        ),
         ("[limits]\nslow_seconds = 0", "[limits] slow_seconds: Input should be greater than 0"),
         ("[[public_prefixes]]", "[[public_prefixes]]: Value error, give messages, or a prompt"),
         (
