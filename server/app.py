@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from semantic_parrot.core.runtime import Runtime
 from semantic_parrot.server import completions, errors, meta, reports, responses, runs, sessions
 from semantic_parrot.server.dashboard import routes as dashboard
+from semantic_parrot.server.hosts import OwnNames
 from semantic_parrot.server.openapi import describe
 from semantic_parrot.server.service import Service, Settings
 from semantic_parrot.server.slow import Punctual
@@ -69,6 +70,8 @@ def create_app(
 
         visits = Visits(keyring)
         app.add_middleware(Gate, keyring, visits)
+    else:
+        app.add_middleware(OwnNames)
     app.include_router(dashboard.routes(service, visits))
     errors.install(app)
     app.add_middleware(errors.QuietEnd)
