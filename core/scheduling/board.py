@@ -21,10 +21,10 @@ class Board:
     resident there, of the task that is being placed."""
 
     def __init__(self, engines: int) -> None:
-        self._rows = np.zeros((12, engines))
+        self._rows = np.zeros((11, engines))
         (
-            self._wait_first, self._wait, self._fill, self._emit, self._emit_solo, self._lost, self._batch, self._trust,
-            self._shut_first, self._shut, self._down, self._speed,
+            self._wait_first, self._wait, self._wait_full_first, self._wait_full, self._fill, self._emit,
+            self._emit_solo, self._lost, self._batch, self._trust, self._speed,
         ) = self._rows  # fmt: skip
         self._held = np.zeros(engines)
         self._cost = np.zeros(engines)
@@ -33,8 +33,9 @@ class Board:
     def put(self, e: EngineState, *, first: bool, roomy: bool) -> None:
         """`e` has changed; it has room for a task of rank 0, and for those of other ranks."""
         self._rows[:, e.index] = (
-            e.wait_first, e.wait, e.fill, e.emit, e.emit_solo, e.lost, e.batch, e.trust,
-            0.0 if first else inf, 0.0 if roomy else inf, 0.0 if e.up else inf, e.speed if e.up else 0.0,
+            e.wait_first if first else inf, e.wait if roomy else inf,
+            e.wait_first if e.up else inf, e.wait if e.up else inf,
+            e.fill, e.emit, e.emit_solo, e.lost, e.batch, e.trust, e.speed if e.up else 0.0,
         )  # fmt: skip
 
     @property
@@ -50,7 +51,7 @@ class Board:
             for name, tokens in zip(task.prefixes, task.held, strict=True):  # shortest first: the longest counts
                 holders = residency.holders(name)
                 if holders is not None:
-                    held[np.frombuffer(holders, np.intc)] = min(tokens, most)
+                    held[np.frombuffer(holders, np.int64)] = min(tokens, most)
         if task.filled is not None:
             index, tokens = task.filled
             held[index] = min(max(tokens, float(held[index])), most)
@@ -64,14 +65,17 @@ class Board:
         np.multiply(self._held, self._trust, out=cost)
         np.subtract(task.prompt, cost, out=cost)
         np.multiply(self._fill, cost, out=cost)
-        np.add(self._wait if rank else self._wait_first, cost, out=cost)
+        if full:
+            wait = self._wait_full if rank else self._wait_full_first
+        else:
+            wait = self._wait if rank else self._wait_first
+        np.add(wait, cost, out=cost)  # inf where there is no room
         np.multiply(self._emit_solo if task.solo else self._emit, task.output, out=part)
         np.add(cost, part, out=cost)
         if task.solo and queued is not None:
             np.add(self._batch, queued, out=part)
             np.multiply(self._lost * task.output, part, out=part)
             np.add(cost, part, out=cost)
-        np.add(cost, self._down if full else self._shut if rank else self._shut_first, out=cost)
         for index in without:
             cost[index] = inf
         index = int(cost.argmin())

@@ -36,7 +36,7 @@ class Residency:
             else:
                 holders = self._holders.get(name)
                 if holders is None:
-                    self._holders[name] = array("i", (index,))
+                    self._holders[name] = array("q", (index,))
                 else:
                     insort(holders, index)
             used[name] = now
