@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -46,7 +47,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", choices=MODELS, default="100m", help="random weights of this size")
     parser.add_argument("--dtype", choices=model.DTYPES, default="bfloat16", help="of what is measured")
-    parser.add_argument("--threads", type=int, default=min(4, os.cpu_count() or 1), help="of each server")
+    parser.add_argument("--threads", type=int, default=min(4, len(usable()) or 1), help="of each server")
     parser.add_argument("--json", type=Path, help="where to write (bench-….json in benchmarks/results)")
     parser.add_argument("--page", action="store_true", help="measure nothing: the page of what is in that folder")
     return parser.parse_args(argv)
@@ -73,11 +74,24 @@ def plan_of(args: argparse.Namespace) -> tuple[Plan, dict[str, Any]]:
         shape = {**shape, "max_position_embeddings": 1 << (longest - 1).bit_length()}
     servers = len({one.server for one in comparators})
     room.check(works, args.scale, shape, servers, psutil.virtual_memory().available)
-    # Where there are more cores than a server has threads, client and servers don't share them.
-    cores = None if (os.cpu_count() or 1) <= args.threads else f"0-{args.threads - 1}"
+    cores, _ = shared_out(args.threads)
     return Plan(
         works, comparators, rtts, args.scale, args.repeats, args.seed, (args.dtype,), args.threads, home(), cores
     ), shape
+
+
+def usable() -> list[int]:
+    """Cores that this process may run on, in order; empty where the system does not tell."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def shared_out(threads: int) -> tuple[str | None, list[int]]:
+    """Cores of the servers, as taskset wants them, and of the client, where there are enough for both to have their
+    own; else None, and all."""
+    cores = usable()
+    if len(cores) <= threads or shutil.which("taskset") is None:
+        return None, cores
+    return ",".join(map(str, cores[:threads])), cores[threads:]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "servers_on": plan.cores,
     }
     if plan.cores is not None:
-        os.sched_setaffinity(0, range(args.threads, os.cpu_count() or 1))
+        os.sched_setaffinity(0, shared_out(args.threads)[1])
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         measure(plan, shape, kept)

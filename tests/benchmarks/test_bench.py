@@ -21,6 +21,8 @@ from proof.run import Bench, Plan, difference
 from semantic_parrot.core.engines.protocol import UNDIRECTED, Done, Usage
 from semantic_parrot.core.errors import EngineFailed
 from semantic_parrot.core.runtime import Runtime
+from semantic_parrot.server import cli
+from semantic_parrot.server.commands import others
 from semantic_parrot.server.service import Settings
 from workloads import WORKLOADS
 from workloads.texts import Texts
@@ -234,6 +236,33 @@ def test_memory_is_counted_for_every_server() -> None:
     room.check([work], 0.1, shape, 2, 2 * one)
     with pytest.raises(room.TooLarge, match="for 3 servers"):
         room.check([work], 0.1, shape, 3, 2 * one)
+
+
+def test_client_and_servers_have_cores_of_their_own_where_there_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "usable", lambda: [2, 3, 6, 7])
+    monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/taskset")
+    assert bench.shared_out(2) == ("2,3", [6, 7])
+    assert bench.shared_out(4) == (None, [2, 3, 6, 7])
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    assert bench.shared_out(2)[0] is None
+
+
+def test_the_command_runs_the_checkouts_benchmark(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    run: list[list[str]] = []
+    monkeypatch.setattr("os.execv", lambda _, argv: run.append(argv))
+    with pytest.raises(SystemExit) as done:
+        cli.app(["bench", "W2", "--rtt", "0", "--help"])
+    assert done.value.code == 0
+    (argv,) = run
+    assert argv[1:] == [str(Path(bench.__file__)), "W2", "--rtt", "0", "--help"]
+    monkeypatch.setattr(others, "__file__", str(tmp_path / "server" / "commands" / "others.py"))
+    with pytest.raises(SystemExit) as done:
+        cli.app(["bench", "W2"])
+    assert done.value.code == 2
+    assert "in the repository" in capsys.readouterr().err
+    assert len(run) == 1
 
 
 def test_an_ablation_runs_what_it_says() -> None:

@@ -50,6 +50,14 @@ def test_bytes_pass_whole_and_late(echo):
     assert first >= 0.05
 
 
+def test_a_network_that_is_not_even_keeps_the_order(echo):
+    sent = bytes(range(256)) * 4000
+    with delayed(echo, 0.04, jitter=0.5, seed=1) as url:
+        got, first = through(url, sent)
+    assert got == sent
+    assert first >= 0.02
+
+
 def test_no_delay_is_no_proxy(echo):
     with delayed(echo, 0) as url:
         assert url == echo
