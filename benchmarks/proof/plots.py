@@ -39,7 +39,7 @@ def _panel(panel: Any, key: str, data: Data) -> None:
     for i, rtt in enumerate(rtts):
         for at, name in enumerate(names):
             found = better(data, goal, name, rtt)
-            if found is None:
+            if found is None or not found.told:  # what the page does not tell is not drawn
                 continue
             ends = [[max(0.0, found.median - found.low)], [max(0.0, found.high - found.median)]]
             place = at + (i - (len(rtts) - 1) / 2) * width
