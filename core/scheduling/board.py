@@ -1,4 +1,4 @@
-"""What one more task costs on each engine, in columns: ten thousand engines are compared in some twenty microseconds.
+"""What one more task costs on each engine, in columns: ten thousand engines are compared in some thirty microseconds.
 
 So every engine is looked at for every decision, and the choice is that of the definition (`EngineState.cost`), to the
 last bit: there is no candidate that was not considered.

@@ -129,4 +129,4 @@ def test_the_picture_is_drawn(tmp_path: Path) -> None:
 
 
 def test_middleware_without_a_result_is_not_measured(tmp_path: Path) -> None:
-    assert "not measured" in middleware.lines(tmp_path / "nothing.json")[2]
+    assert "not measured" in middleware.lines(tmp_path)[2]
