@@ -1,31 +1,21 @@
-"""The native engine's handle in the server process: starts the engine's process, and restarts it.
+"""The native engine's handle in the server process.
 
 Neither torch nor transformers is loaded here; only the child loads them.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from semantic_parrot.core.engine.child import spawn
 from semantic_parrot.core.engine.messages import Options
-from semantic_parrot.core.engines.process_engine import ProcessEngine
-from semantic_parrot.core.engines.protocol import ModelLoadError
+from semantic_parrot.core.engines.kept_engine import KeptEngine
 from semantic_parrot.core.engines.threads import default_threads
+from semantic_parrot.core.engines.tree_engine import TreeEngine
 from semantic_parrot.core.request import ModelRequest
 
-logger = logging.getLogger(__name__)
 
-#: Seconds before a restart, by how many in a row failed to load.
-BACKOFF = (0.0, 0.5, 1.0, 2.0, 5.0, 30.0)
-#: Failures in a row after which nobody waits for the next try.
-HOPELESS = 6
-
-
-class NativeEngine(ProcessEngine):
+class NativeEngine(KeptEngine, TreeEngine):
     """An engine process of our own for one model directory.
 
     `names`: what requests may call the model. `deterministic`: logits that do not depend on what else is in the
@@ -37,9 +27,6 @@ class NativeEngine(ProcessEngine):
     for tests: slow), "auto": Triton on a GPU, C on a CPU, torch where these can't be had. `overlap`: launch a step
     before the last one's tokens are read (default: on a GPU).
     `public`: requests whose beginnings, up to the first UNKNOWN, are filled at the start and kept for all salts.
-
-    Owned by the event loop. A crash of the process ends what is in flight with EngineFailed; the handle is unhealthy,
-    and refuses with EngineFailed, until a new process has loaded the model.
     """
 
     def __init__(
@@ -77,60 +64,3 @@ class NativeEngine(ProcessEngine):
             public=tuple(public),
         )
         super().__init__(name, names, options)
-        self._keeper: asyncio.Task[None] | None = None
-        self._up_again = asyncio.Event()
-        self._failures = 0  # in a row, to load the model again
-
-    @property
-    def trouble(self) -> str:
-        if self.healthy or self._keeper is None:
-            return "" if self.healthy else "it is not running"
-        return "its process died, and is being restarted" if self.coming else "its process can't be restarted"
-
-    @property
-    def coming(self) -> bool:
-        return self._keeper is not None and not self.healthy and self._failures < HOPELESS
-
-    @property
-    def pid(self) -> int | None:
-        """Of the engine's process, while there is one."""
-        return self._child.pid if self._child is not None and self._child.alive else None
-
-    async def recovered(self) -> None:
-        """Returns once the engine is healthy (at once, if it is)."""
-        while not self.healthy:
-            self._up_again.clear()
-            await self._up_again.wait()
-
-    async def start(self) -> None:
-        self._took(*await spawn(self._options))
-        self._keeper = asyncio.create_task(self._keep(), name=f"keeper of {self.name}")
-
-    async def close(self) -> None:
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
-            self._keeper = None
-        if self._child is not None:
-            await self._child.close()
-            self._child = None
-
-    async def _keep(self) -> None:
-        """Replace a child that died by a new one, for as long as the engine is open."""
-        while True:
-            assert self._child is not None
-            await self._child.ended
-            self._ended()
-            self._changed()
-            logger.error("engine %s died (%s); restarting it", self.name, await self._child.reap())
-            while not self._child.alive:
-                await asyncio.sleep(BACKOFF[min(self._failures, len(BACKOFF) - 1)])
-                try:
-                    self._took(*await spawn(self._options))
-                    self._failures = 0
-                    self._up_again.set()
-                    self._changed()
-                except ModelLoadError as error:
-                    self._failures += 1
-                    self._changed()
-                    logger.error("engine %s can't be restarted: %s", self.name, error)

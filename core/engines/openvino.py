@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from semantic_parrot.core.engines.native import NativeEngine
+from semantic_parrot.core.engine.messages import Options
+from semantic_parrot.core.engines.kept_engine import KeptEngine
 from semantic_parrot.core.engines.protocol import Keep
+from semantic_parrot.core.engines.threads import default_threads
 from semantic_parrot.core.errors import Unsupported
 from semantic_parrot.core.request import ModelRequest
 
 
-class OpenVinoEngine(NativeEngine):
+class OpenVinoEngine(KeptEngine):
     """`model_dir`: what `optimum-cli export openvino` writes. `dtype`: in which it computes and keeps keys and values,
     "float32" or "bfloat16". The others as for NativeEngine. Prefixes are kept by OpenVINO's own cache, which knows no
     salts."""
@@ -29,22 +30,16 @@ class OpenVinoEngine(NativeEngine):
         prefix_cache: bool = True,
         dtype: str = "float32",
     ) -> None:
-        super().__init__(
-            model_dir,
-            names=names,
-            name=name,
-            threads=threads,
+        options = Options(
+            runtime="openvino",
+            model_dir=str(model_dir),
+            threads=threads or default_threads(),
             kv_tokens=kv_tokens,
             max_batch=max_batch,
             prefix_cache=prefix_cache,
             dtype=dtype,
         )
-        self._options = replace(self._options, runtime="openvino")
-        self.abilities = frozenset() if prefix_cache else frozenset(("salt",))
-
-    # It tells neither what it keeps nor when that changes.
-    outline = None  # type: ignore[assignment]
-    watch_prefixes = None  # type: ignore[assignment]
+        super().__init__(name, names, options)
 
     def check(self, request: ModelRequest) -> None:
         """Raises Unsupported for what its sampler does not do, or we don't ask of it."""

@@ -6,9 +6,11 @@ Neither torch nor transformers is loaded here.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import time
-from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 
 from semantic_parrot.core.engine.child import Child
@@ -17,13 +19,9 @@ from semantic_parrot.core.engine.messages import (
     Command,
     Failed,
     Finished,
-    ForgetPrefixes,
     Generate,
-    GetOutline,
     GetStats,
     Options,
-    Outlined,
-    Prefill,
     Ready,
     Reply,
     Report,
@@ -38,13 +36,10 @@ from semantic_parrot.core.engines.choices import answer
 from semantic_parrot.core.engines.protocol import (
     UNDIRECTED,
     Ability,
-    CachedPrefix,
     Delta,
     Directions,
     Done,
-    Keep,
     ModelInfo,
-    PrefixChange,
     Stats,
 )
 from semantic_parrot.core.errors import EngineFailed, from_code
@@ -54,15 +49,14 @@ from semantic_parrot.core.request import Message, ModelRequest
 _COUNTERS = ("prompt_tokens_computed", "prompt_tokens_reused", "kv_blocks_restored", "generated_tokens", "steps")
 
 
-class ProcessEngine:
+class ProcessEngine(ABC):
     """`names`: what requests may call the model. `options`: how its processes are set up. `running`: requests that it
     has. Owned by the event loop."""
 
     def __init__(self, name: str, names: Sequence[str], options: Options) -> None:
         self.name = name
-        self.abilities: frozenset[Ability] = frozenset(
-            ("preemption", "prefill-ahead", "retention", "salt") if options.prefix_cache else ("preemption", "salt")
-        )
+        # What has no prefix cache can't share one between tenants.
+        self.abilities: frozenset[Ability] = frozenset(() if options.prefix_cache else ("salt",))
         self.window = options.max_batch
         self.running = 0
         self._options = options
@@ -71,9 +65,7 @@ class ProcessEngine:
         self._calls: ToolFormat | None = None
         self._child: Child | None = None
         self._watchers: list[Callable[[], None]] = []
-        self._tellers: list[Callable[[PrefixChange], None]] = []
         self._ids = itertools.count(1)
-        self._ahead: dict[Hashable, int] = {}
         self._latest = Stats()
         self._before = Stats()  # counters of the processes that ended, as last reported
 
@@ -88,20 +80,17 @@ class ProcessEngine:
         return self._child is not None and self._child.alive
 
     @property
+    @abstractmethod
     def trouble(self) -> str:
         """As in Engine."""
-        raise NotImplementedError
+
+    @property
+    def pid(self) -> int | None:
+        """Of its process, on whatever machine, while there is one."""
+        return self._child.pid if self._child is not None and self._child.alive else None
 
     def watch(self, told: Callable[[], None]) -> None:
         self._watchers.append(told)
-
-    def watch_prefixes(self, told: Callable[[PrefixChange], None]) -> None:
-        """As in Telling."""
-        self._tellers.append(told)
-
-    def _told(self, change: PrefixChange) -> None:
-        for told in self._tellers:
-            told(change)
 
     def _changed(self) -> None:
         for told in self._watchers:
@@ -110,17 +99,12 @@ class ProcessEngine:
     def _took(self, child: Child, ready: Ready) -> None:
         """`child` is the process from now on."""
         self._child = child
-        child.told = self._told
         self._model = ModelInfo(self._names, ready.context)
         self._calls = None if ready.calls is None else FORMATS[ready.calls]
-        self._ahead.clear()
 
     def _ended(self) -> None:
         """The process is no more: what the next one counts is added to what was counted."""
         self._before = self._latest
-
-    def check(self, request: ModelRequest) -> None:
-        """Every option is obeyed; what only this model lacks (tools, say) its process says."""
 
     def generate(
         self, request: ModelRequest, directions: Directions = UNDIRECTED
@@ -157,15 +141,6 @@ class ProcessEngine:
             if not ended:
                 child.send(Cancel(id))
 
-    def prefill(self, key: Hashable, request: ModelRequest | None, keep: tuple[Keep, ...] = (), salt: str = "") -> None:
-        if self._child is None:
-            return
-        if request is not None:
-            id = self._ahead.setdefault(key, next(self._ids))
-            self._child.send(Prefill(id, request, keep, salt))
-        elif key in self._ahead:
-            self._child.send(Cancel(self._ahead.pop(key)))
-
     async def tokenize(self, content: str | tuple[Message, ...]) -> list[int]:
         id = next(self._ids)
         reply = await self._ask_once(id, Tokenize(id, content))
@@ -181,16 +156,6 @@ class ProcessEngine:
         self._latest = replace(reply.stats, **counters)
         return self._latest
 
-    async def forget_prefixes(self) -> None:
-        id = next(self._ids)
-        await self._ask_once(id, ForgetPrefixes(id))
-
-    async def outline(self, *, text: bool) -> tuple[CachedPrefix, ...]:
-        id = next(self._ids)
-        reply = await self._ask_once(id, GetOutline(id, text))
-        assert isinstance(reply, Outlined)
-        return reply.prefixes
-
     async def _ask_once(self, id: int, command: Command) -> Reply:
         child = self._up()
         try:
@@ -200,6 +165,15 @@ class ProcessEngine:
         if isinstance(reply, Failed):
             raise from_code(reply.code, reply.message, reply.where)
         return reply
+
+    async def _stop(self, keeper: asyncio.Task[None] | None) -> None:
+        """End who keeps the process, and the process."""
+        if keeper is not None:
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+        if self._child is not None:
+            await self._child.close()
+            self._child = None
 
     def _up(self) -> Child:
         if self._child is None or not self._child.alive:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from semantic_parrot.core.engine.child import Child
 from semantic_parrot.core.engine.messages import Options, Ready
-from semantic_parrot.core.engines.native import BACKOFF, HOPELESS
-from semantic_parrot.core.engines.process_engine import ProcessEngine
+from semantic_parrot.core.engines.kept_engine import BACKOFF, HOPELESS
 from semantic_parrot.core.engines.protocol import ModelInfo, ModelLoadError
+from semantic_parrot.core.engines.tree_engine import TreeEngine
 
 if TYPE_CHECKING:
     from semantic_parrot.core.engines.ray.pool import RayPool
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 PATIENCE = 300.0
 
 
-class RayEngine(ProcessEngine):
+class RayEngine(TreeEngine):
     """`pool`: places its processes, and says whether it is wanted. A process that is lost, alone or with its node, ends
     what it had with EngineFailed; another one is placed as soon as there is room. One that is not wanted any more takes
     no new requests, and ends when those it has have ended.
@@ -59,11 +59,6 @@ class RayEngine(ProcessEngine):
             return "the load does not ask for it"
         return "" if self.healthy else self._stage
 
-    @property
-    def pid(self) -> int | None:
-        """Of its process, on whatever node."""
-        return self._child.pid if self._child is not None and self._child.alive else None
-
     def scale_by(self, waiting: Callable[[], int]) -> None:
         self.pool.waiting.add(waiting)
 
@@ -72,13 +67,8 @@ class RayEngine(ProcessEngine):
         await self.pool.start()
 
     async def close(self) -> None:
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
-            self._keeper = None
-        if self._child is not None:
-            await self._child.close()
-            self._child = None
+        await self._stop(self._keeper)
+        self._keeper = None
         await self.pool.closed(self)
 
     # For the pool.
