@@ -47,39 +47,40 @@ GPUS |= {f"{name}, tree": replace(costs, tree=1) for name, costs in GPUS.items()
 RESULTS = Path(__file__).parent / "results" / "routing_w4.json"
 
 
-class RoundRobin(Fleet):
+class Balancer(Fleet):
+    """Who places by what a balancer in front of the engines knows: nothing of the task."""
+
+    def pick(self) -> EngineState:
+        raise NotImplementedError
+
+    def best(
+        self,
+        task: Task,
+        rank: int,
+        queued: float,
+        *,
+        without: Set[int] = frozenset(),
+        near: int = -1,
+        full: bool = False,
+    ) -> tuple[EngineState, float]:
+        return self.pick(), 0.0
+
+
+class RoundRobin(Balancer):
     """Each engine in turn."""
 
     turn = -1
 
-    def best(
-        self,
-        task: Task,
-        rank: int,
-        queued: float,
-        *,
-        without: Set[int] = frozenset(),
-        near: int = -1,
-        full: bool = False,
-    ) -> tuple[EngineState, float]:
+    def pick(self) -> EngineState:
         self.turn = (self.turn + 1) % len(self.engines)
-        return self.engines[self.turn], 0.0
+        return self.engines[self.turn]
 
 
-class LeastLoaded(Fleet):
+class LeastLoaded(Balancer):
     """The engine with the fewest requests."""
 
-    def best(
-        self,
-        task: Task,
-        rank: int,
-        queued: float,
-        *,
-        without: Set[int] = frozenset(),
-        near: int = -1,
-        full: bool = False,
-    ) -> tuple[EngineState, float]:
-        return min(self.engines, key=lambda engine: engine.n), 0.0
+    def pick(self) -> EngineState:
+        return min(self.engines, key=lambda engine: engine.n)
 
 
 PLAIN = OPTIMISATIONS - {"single-flight"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Discriminator, Field, StringConstraints, Tag, ValidationError, field_validator
 
@@ -140,6 +140,7 @@ class OpenVinoSection(Value):
 
 #: Engines beside our own whose sections are like no other's, by kind.
 SPECIAL: Mapping[str, type[Value]] = {"ray": RaySection, "openvino": OpenVinoSection}
+KINDS = (*get_args(RemoteSection.model_fields["kind"].annotation), *SPECIAL)
 
 
 def _kind(section: Any) -> str:
@@ -209,6 +210,8 @@ def _first_fault(error: ValidationError, text: str) -> str:
         section = f'[{place[0]}."{place[1]}"]' if isinstance(where[1], str) else f"[[{place[0]}]]"
     key = ".".join(place[depth:])
     if fault["type"] != "extra_forbidden":
+        if where[0] == "engines" and key == "kind":  # it was read as one of RemoteSection's
+            return f"{line}: {section} kind: Input should be one of {', '.join(map(repr, KINDS))}"
         return f"{line}: {section} {key}: {fault['msg']}" if key else f"{line}: {section}: {fault['msg']}"
     if not key:
         return f"{line}: no section or key {place[0]!r}; there is: {', '.join(Config.model_fields)}"

@@ -15,7 +15,7 @@ TOKENS = 10
 
 def jobs(count: int, app: str = "chat", stream: bool = False) -> list[Job]:
     """One a second."""
-    return [Job(float(i + 1), app, None, None, (Call(1, TOKENS),), stream) for i in range(count)]  # type: ignore[arg-type]
+    return [Job(float(i + 1), app, None, None, (Call(1, TOKENS),), stream) for i in range(count)]
 
 
 class Queue:

@@ -63,7 +63,7 @@ def test_every_goal_has_a_row_for_each_round_trip() -> None:
 
 def test_noise_is_told_as_noise() -> None:
     assert str(ratio_of([1.0, 3.0, 2.0])) == "noise hides it [1.00, 3.00]"
-    assert ratio_of([1.0, 3.0, 2.0]).verdict(0.5) == "not decided"  # type: ignore[union-attr]
+    assert ratio_of([1.0, 3.0, 2.0]).verdict(0.5) == "not decided"
     assert str(ratio_of([2.0, 2.0])) == "too few repetitions (2)"
     assert Ratio(1.5, 1.4, 1.6, 5).verdict(1.5) == "not decided"
     assert [Ratio(1.5, 1.4, 1.6, 5).within(goal) for goal in (1.3, 1.5, 1.6)] == ["missed", "not decided", "met"]

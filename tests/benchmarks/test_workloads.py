@@ -111,7 +111,7 @@ COSTS = Costs(base=1.0, each=0.0, token=0.0, prefill=0.01, chunk=1 << 30)
 
 
 def job(*calls: Call, at: float = 0.0) -> Job:
-    return Job(at, "", None, None, calls)  # type: ignore[arg-type]
+    return Job(at, "", None, None, calls)
 
 
 def test_the_bound_is_the_critical_path() -> None:

@@ -158,6 +158,7 @@ LINES = {
     '[[public_prefixes]]\nprompt = "a"\nmessages = []': 1,
     '[[public_prefixes]]\nmessages = [{ role = "clerk", content = "a" }]': 1,
     '[engines.a]\nkind = "vllm"': 1,
+    '[engines.a]\nurl = "http://a"': 1,
     '[engines.a]\nkind = "vlm"\nurl = "http://a"': 2,
 }
 
@@ -245,7 +246,12 @@ def test_what_is_printed_says_the_same_when_it_is_read(tmp_path, options):
             "[[public_prefixes]] messages: Input should be a valid list",
         ),
         ('[engines.a]\nkind = "vllm"', '[engines."a"] url: Field required'),
-        ('[engines.a]\nkind = "vlm"\nurl = "http://a"', "[engines.\"a\"] kind: Input should be 'openai', "),
+        (
+            '[engines.a]\nkind = "vlm"\nurl = "http://a"',
+            "[engines.\"a\"] kind: Input should be one of 'openai', 'parrot', 'vllm', 'sglang', 'llama.cpp', "
+            "'transformers', 'ollama', 'ray', 'openvino'",
+        ),
+        ('[engines.a]\nurl = "http://a"', "[engines.\"a\"] kind: Input should be one of 'openai', "),
         ('[engines.a]\nkind = "vllm"\nurl = "http://a"\nreplicas = 1', "[engines.\"a\"] has no key 'replicas'; it"),
         ('[engines.a]\nkind = "ray"\nurl = "http://a"', "[engines.\"a\"] has no key 'url'; it may have: kind, address"),
         ('[engines.a]\nkind = "ray"\nreplicas = 0', '[engines."a"] replicas: Input should be greater than'),
