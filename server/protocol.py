@@ -7,6 +7,7 @@ import json
 from asyncio import TimerHandle
 from typing import cast
 
+from httptools import HttpParserError, HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from semantic_parrot.core.errors import InvalidRequest
@@ -23,6 +24,8 @@ class Protocol(HttpToolsProtocol):
     A socket that is closed with unread input is reset, and the reset may overtake the answer. So a connection that is
     to be closed while its client still sends is closed in one direction first, and what comes is thrown away for a
     while (nginx calls it a lingering close).
+
+    Who asks for another protocol, as Java's client does for HTTP/2 with every request, is answered in this one.
     """
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -50,11 +53,46 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._lingering is None:
-            super().data_received(data)
+            self._feed(memoryview(data))
             return
         self._left -= len(data)
         if self._left < 0:
             self._transport.close()
+
+    def _feed(self, data: memoryview) -> None:
+        self._unset_keepalive_if_required()
+        try:
+            while (wish := self._parse(data)) is not None:
+                if self.parser.get_method() == b"CONNECT":
+                    self.send_400_response("this server is no proxy")
+                    return
+                self.parser.feed_data(self._without_wish())
+                data = data[wish:]
+        except HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+
+    def _parse(self, data: memoryview) -> int | None:
+        """Where the head of a request for another protocol ends: there the parser stops, as if it had no body."""
+        try:
+            self.parser.feed_data(data)
+        except HttpParserUpgrade as wish:
+            end: int = wish.args[0]
+            return end
+        return None
+
+    def _without_wish(self) -> bytes:
+        """The head that the parser has just read, without what made it stop."""
+        first = b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        kept = (b"%s: %s" % field for field in self.headers if field[0] != b"upgrade")
+        return b"\r\n".join((first, *kept, b"\r\n"))
+
+    def on_headers_complete(self) -> None:
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         self._legible = False
