@@ -17,11 +17,11 @@ MAX_HEAD = 64 * 1024
 
 class Impatient(Protocol):
     """Hangs up on who has not sent the whole head of a request, the first or a later one, within `slow` seconds from
-    its first byte (of the first one: from the connection), and on who does not read its answer for as long. Refuses
+    its first byte (of the first one: from the connection), and on who reads nothing of its answer for as long. Refuses
     heads larger than MAX_HEAD.
 
     Costs nothing for each piece of an answer, and no timer for a head that comes at once: the transport says when its
-    buffer is full, and when it is no more.
+    buffer is full, and when it is no more. A connection that is to be closed would wait for the last byte to be read.
     """
 
     slow: ClassVar[float] = 60.0
@@ -29,11 +29,11 @@ class Impatient(Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._read = 0  # since the last head was whole, or the last piece of a body
-        self._full: TimerHandle | None = None
+        self._unread: TimerHandle | None = None
         self._head: TimerHandle | None = self.loop.call_later(self.slow, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for timer in (self._head, self._full):
+        for timer in (self._head, self._unread):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
@@ -67,13 +67,30 @@ class Impatient(Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._full = self.loop.call_later(self.slow, self.transport.abort)
+        self._watch()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._full is not None:
-            self._full.cancel()
-            self._full = None
+        if self._unread is not None and not self.transport.is_closing():
+            self._unread.cancel()
+            self._unread = None
+
+    def _close(self) -> None:
+        super()._close()
+        self._watch()
+
+    def _watch(self) -> None:
+        """The client is to read something of what is there for it."""
+        left = self._transport.get_write_buffer_size()
+        if left and self._unread is None:
+            self._unread = self.loop.call_later(self.slow, self._look, left)
+
+    def _look(self, before: int) -> None:
+        self._unread = None
+        if self._transport.get_write_buffer_size() >= before:
+            self.transport.abort()
+        else:
+            self._watch()
 
 
 def impatient(slow: float) -> type[Impatient]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import socket
@@ -119,16 +118,6 @@ def test_trailers_that_do_not_end_are_not_kept():
         pytest.raises(ConnectionError),
     ):
         sock.sendall(trailers)
-
-
-def test_who_does_not_read_its_stream_is_hung_up_on(hasty):
-    """The engine, which would go on with its answer once the gate opens, is told to stop."""
-    hasty.engine._gate = asyncio.Event()
-    hasty.engine._answers = lambda _: "word" * 4_000_000 + " end"
-    body = json.dumps({**ASK, "stream": True}).encode()
-    with connect(hasty, head(len(body)) + body):
-        assert hasty.engine.left.acquire(timeout=20)
-    assert hasty.engine.cancelled == 1
 
 
 def test_who_takes_its_time_between_requests_and_for_an_answer_is_not(hasty):
