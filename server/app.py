@@ -7,7 +7,9 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from semantic_parrot.core.runtime import Runtime
 from semantic_parrot.server import completions, errors, meta, reports, responses, runs, sessions
@@ -23,11 +25,15 @@ if TYPE_CHECKING:
     from semantic_parrot.server.tenants.limits import Limits
 
 
-class _Application(FastAPI):
+class Application(Starlette):
+    """FastAPI describes its routes; no request passes through FastAPI."""
+
+    _document: dict[str, Any] | None = None
+
     def openapi(self) -> dict[str, Any]:
-        if self.openapi_schema is None:
-            self.openapi_schema = describe(self)
-        return self.openapi_schema
+        if self._document is None:
+            self._document = describe("Parrot", version("semantic-parrot"), self.routes)
+        return self._document
 
 
 def create_app(
@@ -35,31 +41,28 @@ def create_app(
     settings: Settings | None = None,
     keyring: Keyring | None = None,
     limits: Limits | None = None,
-) -> FastAPI:
+) -> Application:
     """An application that starts `runtime` when it starts and closes it when it ends. `keyring` None: no keys are asked
     for, and all requests are one tenant's. `limits` None: none is refused for what others, or it, have asked before."""
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await runtime.start()
         try:
             yield
         finally:
             await runtime.close()
 
-    app = _Application(
-        title="Parrot",
-        version=version("semantic-parrot"),
-        lifespan=lifespan,
-        redirect_slashes=False,
-        # Its pages load scripts from elsewhere; /openapi.json stays.
-        docs_url=None,
-        redoc_url=None,
-    )
+    async def openapi(_: Request) -> Response:
+        return JSONResponse(app.openapi())
+
+    app = Application(lifespan=lifespan)
+    app.router.redirect_slashes = False
     service = Service(runtime, settings or Settings())
     # The busiest first: routes are looked through in their order.
     for room in (completions, runs, responses, reports, sessions, meta):
-        app.include_router(room.routes(service))
+        app.routes.extend(room.routes(service).routes)
+    app.add_route("/openapi.json", openapi)
     app.add_middleware(Punctual, service.settings.slow)
     if limits is not None:
         app.add_middleware(Throttle, limits)
@@ -72,7 +75,7 @@ def create_app(
         app.add_middleware(Gate, keyring, visits)
     else:
         app.add_middleware(OwnNames)
-    app.include_router(dashboard.routes(service, visits))
+    app.routes.extend(dashboard.routes(service, visits).routes)
     errors.install(app)
     app.add_middleware(errors.QuietEnd)
     return app

@@ -18,6 +18,7 @@ from semantic_parrot.core.request import is_chat
 from semantic_parrot.core.response import Chunks, completion
 from semantic_parrot.server.body import read_object, refuse_query
 from semantic_parrot.server.eager import Items, last_item, next_item
+from semantic_parrot.server.route import Route
 from semantic_parrot.server.service import Service
 from semantic_parrot.server.streams import EventStream, data, unless_gone
 from semantic_parrot.server.tenants.identity import tenant_of
@@ -90,7 +91,7 @@ def _model(name: str, info: ModelInfo, created: int) -> dict[str, Any]:
 
 
 def routes(service: Service) -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(route_class=Route)
     runtime, settings = service.runtime, service.settings
     started = int(time.time())
 
@@ -135,7 +136,7 @@ def routes(service: Service) -> APIRouter:
         return JSONResponse(_model(name, info, started))
 
     @router.post("/v1/embeddings")
-    async def embeddings() -> Response:
+    async def embeddings(_: Request) -> Response:
         # Not 501: OpenAI's clients take every 5xx for a passing trouble and try again.
         raise Unsupported("Parrot serves text generation only; it has no embeddings", where="/v1/embeddings")
 

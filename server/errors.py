@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from math import ceil
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from semantic_parrot.core.errors import BodyTooLarge, EngineFailed, InternalError, ParrotError, RequestTimeout
@@ -76,7 +76,7 @@ def _headers(error: ParrotError) -> dict[str, str]:
     return headers
 
 
-def install(app: FastAPI) -> None:
+def install(app: Starlette) -> None:
     """Give `app` the handlers."""
     app.add_exception_handler(ParrotError, _parrot)
     app.add_exception_handler(HTTPException, _http)

@@ -11,11 +11,12 @@ from semantic_parrot.core.errors import InvalidRequest
 from semantic_parrot.core.request import is_chat, parse_request
 from semantic_parrot.server.body import read_object, refuse_fields, refuse_query
 from semantic_parrot.server.metrics import CONTENT_TYPE, Readings, exposition
+from semantic_parrot.server.route import Route
 from semantic_parrot.server.service import Service
 
 
 def routes(service: Service) -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(route_class=Route)
     runtime, settings = service.runtime, service.settings
     readings = Readings(runtime.engines)
 
@@ -35,12 +36,12 @@ def routes(service: Service) -> APIRouter:
         return JSONResponse({"tokens": tokens, "count": len(tokens), "max_model_len": context})
 
     @router.get("/healthz")
-    async def healthz() -> Response:
+    async def healthz(_: Request) -> Response:
         """The server answers."""
         return JSONResponse({"status": "ok"})
 
     @router.get("/readyz")
-    async def readyz() -> Response:
+    async def readyz(_: Request) -> Response:
         """Every model has an engine that takes requests; `down`: the engines that don't, and why."""
         up: dict[str, bool] = {}
         for engine in runtime.engines:
@@ -80,7 +81,7 @@ def routes(service: Service) -> APIRouter:
             return JSONResponse({"status": "ok"})
 
     @router.get("/metrics")
-    async def metrics() -> Response:
+    async def metrics(_: Request) -> Response:
         return Response(exposition(service, await readings.take()), media_type=CONTENT_TYPE)
 
     return router

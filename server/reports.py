@@ -14,6 +14,7 @@ from semantic_parrot.core.snapshot import Snapshot
 from semantic_parrot.server.body import refuse_query
 from semantic_parrot.server.explain.page import page
 from semantic_parrot.server.explain.perfetto import perfetto
+from semantic_parrot.server.route import Route
 from semantic_parrot.server.service import Service
 from semantic_parrot.server.tenants.identity import tenant_of
 
@@ -29,7 +30,7 @@ def _json(run: Snapshot) -> str:
 
 
 def routes(service: Service) -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(route_class=Route)
 
     @router.get("/v1/runs/{run_id}/report")
     async def report(request: Request, run_id: str) -> Response:

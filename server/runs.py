@@ -12,6 +12,7 @@ from semantic_parrot.core.errors import InvalidRequest
 from semantic_parrot.core.program import Program, parse_program
 from semantic_parrot.core.run import Run
 from semantic_parrot.server.body import read_object, refuse_fields, refuse_query
+from semantic_parrot.server.route import Route
 from semantic_parrot.server.service import Service
 from semantic_parrot.server.streams import EventStream, data, unless_gone
 from semantic_parrot.server.tenants.identity import tenant_of
@@ -51,7 +52,7 @@ def _limit(request: Request) -> int:
 
 
 def routes(service: Service) -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(route_class=Route)
     runtime, settings = service.runtime, service.settings
 
     def follow(run: Run | EndedRun, after: int, headers: Mapping[str, str] | None = None) -> EventStream:

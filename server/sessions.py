@@ -11,13 +11,14 @@ from semantic_parrot.core.errors import InvalidRequest
 from semantic_parrot.core.program import Body, parse_program
 from semantic_parrot.core.session import split_variable_id
 from semantic_parrot.server.body import read_object, refuse_fields, refuse_query
+from semantic_parrot.server.route import Route
 from semantic_parrot.server.service import Service
 from semantic_parrot.server.streams import unless_gone
 from semantic_parrot.server.tenants.identity import tenant_of
 
 
 def routes(service: Service) -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(route_class=Route)
     runtime, settings = service.runtime, service.settings
 
     @router.post("/v1/sessions")

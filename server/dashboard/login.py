@@ -11,19 +11,20 @@ from semantic_parrot.core.errors import BodyTooLarge, InvalidKey
 from semantic_parrot.server.dashboard.own import HEADERS, own_page_only
 from semantic_parrot.server.dashboard.view import View
 from semantic_parrot.server.dashboard.visits import Visits, give
+from semantic_parrot.server.route import Route
 
 #: Bytes of the form.
 FORM = 4096
 
 
 def routes(view: View, visits: Visits) -> APIRouter:
-    router = APIRouter(include_in_schema=False)
+    router = APIRouter(route_class=Route, include_in_schema=False)
 
     def form(wrong: str, status: int) -> Response:
         return HTMLResponse(view.page("login", wrong=wrong, live="", who=""), status, HEADERS)
 
     @router.get("/dashboard/login")
-    async def ask() -> Response:
+    async def ask(_: Request) -> Response:
         return form("", 200)
 
     @router.post("/dashboard/login")

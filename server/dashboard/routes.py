@@ -28,6 +28,7 @@ from semantic_parrot.server.explain.page import page
 from semantic_parrot.server.explain.perfetto import perfetto
 from semantic_parrot.server.metrics import PATIENCE, Readings
 from semantic_parrot.server.reports import POLICY as REPORT
+from semantic_parrot.server.route import Route
 from semantic_parrot.server.service import Service
 from semantic_parrot.server.streams import EventStream
 from semantic_parrot.server.tenants.identity import operates, tenant_of
@@ -44,7 +45,7 @@ READ_EVERY = 2.0
 
 def routes(service: Service, visits: Visits | None) -> APIRouter:
     """`visits` None: nobody has to log in."""
-    router = APIRouter(include_in_schema=False)
+    router = APIRouter(route_class=Route, include_in_schema=False)
     runtime, view, changes = service.runtime, View(), Changes()
     readings = Readings(runtime.engines)
     runtime.observers.append(changes)
@@ -52,7 +53,7 @@ def routes(service: Service, visits: Visits | None) -> APIRouter:
     if visits is not None:
         from semantic_parrot.server.dashboard import login
 
-        router.include_router(login.routes(view, visits))
+        router.routes += login.routes(view, visits).routes
 
     def html(request: Request, name: str, **about: Any) -> Response:
         """A page for whoever asks; `who` they are, if that had to be said."""
@@ -147,7 +148,7 @@ def routes(service: Service, visits: Visits | None) -> APIRouter:
         return stream(sample(lambda: read(request), READ_EVERY))
 
     @router.get("/dashboard/static/{name}")
-    async def static(name: str) -> Response:
+    async def static(_: Request, name: str) -> Response:
         if name not in KINDS:
             raise NotFound(f"no file {name!r} here", where=name)
         return FileResponse(STATIC / name, media_type=KINDS[name], headers={**HEADERS, "Cache-Control": "no-cache"})

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
-from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from starlette.routing import BaseRoute
 
 from semantic_parrot.server.openapi.answers import Error
 from semantic_parrot.server.openapi.operations import OPERATIONS, Operation
@@ -23,9 +24,9 @@ _SSE = {
 _PLACE = "#/components/schemas/{model}"
 
 
-def describe(app: FastAPI) -> dict[str, Any]:
-    """The document of `app`. A route that OPERATIONS lacks is described by its path alone."""
-    document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+def describe(title: str, version: str, routes: Sequence[BaseRoute]) -> dict[str, Any]:
+    """The document of `routes`. A route that OPERATIONS lacks is described by its path alone."""
+    document = get_openapi(title=title, version=version, routes=routes)
     named = _schemas(document)
     for (method, path), operation in OPERATIONS.items():
         if method in document["paths"].get(path, {}):

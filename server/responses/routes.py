@@ -17,6 +17,7 @@ from semantic_parrot.server.eager import Items, next_item
 from semantic_parrot.server.responses.body import chat_body, own_names, parse_body
 from semantic_parrot.server.responses.events import Event, Events
 from semantic_parrot.server.responses.resource import Resource
+from semantic_parrot.server.route import Route
 from semantic_parrot.server.service import Service
 from semantic_parrot.server.streams import EventStream, data, unless_gone
 from semantic_parrot.server.tenants.identity import tenant_of
@@ -61,7 +62,7 @@ async def _whole(events: Events, items: Items) -> Event:
 
 
 def routes(service: Service) -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(route_class=Route)
     runtime, settings = service.runtime, service.settings
 
     @router.post("/v1/responses")
