@@ -202,6 +202,8 @@ class Runtime:
         return self._start(program, session)
 
     def _start_durable(self, program: Program, tenant: str, stored: Stored | None) -> Run:
+        if stored is None:
+            self.afford(tenant)
         return self._start(program, self._new_session(tenant), durable=True, stored=stored)
 
     def _start(self, program: Program, session: Session, *, durable: bool = False, stored: Stored | None = None) -> Run:
@@ -257,7 +259,7 @@ class Runtime:
         """As `submit`, of a run that outlives the server: one in the background, or with an idempotency `key`. (the
         run, whether it is new: the one that has the key is not). `body`: the program as it came.
 
-        Raises as `submit`, and Unsupported, JournalUnavailable or IdempotencyKeyReused.
+        Raises as `submit`, and Unsupported, JournalUnavailable, IdempotencyKeyReused or InsufficientQuota.
         """
         if self._durable is None:
             raise Unsupported("this server keeps no journal: nothing would outlive it", where="parrot.lifetime")

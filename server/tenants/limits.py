@@ -64,11 +64,13 @@ class Limits(Observer):
     def _of(self, tenant: str) -> TenantSection:
         return self._sections.get(tenant, self._terms.defaults)
 
-    def enter(self, tenant: str) -> None:
-        """One more request; `leave` follows. Raises QueueFull, InsufficientQuota, RateLimited: then it does not."""
+    def enter(self, tenant: str, *, quota: bool = True) -> None:
+        """One more request; `leave` follows. Raises QueueFull, InsufficientQuota, RateLimited: then it does not.
+        `quota` False: whether it may use anything is asked later, of `afford`."""
         terms, now = self._of(tenant), self._clock()
         self._refuse_queued(tenant, terms)
-        self._refuse_used_up(tenant, terms)
+        if quota:
+            self._refuse_used_up(tenant, terms)
         if terms.concurrent is not None and self._open[tenant] >= terms.concurrent:
             *_, soon, _ = self._queue(tenant)
             message = f"{terms.concurrent} requests are open at once, and more may not be"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 
 from fastapi import Request
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from semantic_parrot.core.errors import ParrotError
@@ -28,8 +29,10 @@ class Throttle:
             await self._app(scope, receive, send)
             return
         tenant = tenant_of(Request(scope))
+        # What a key stands for may be there already, and costs nothing then; else the runtime asks what is left.
+        keyed = scope["path"] == "/v1/runs" and "idempotency-key" in Headers(scope=scope)
         try:
-            self._limits.enter(tenant)
+            self._limits.enter(tenant, quota=not keyed)
         except ParrotError as error:
             await refusal(error, scope)(scope, receive, send)
             return

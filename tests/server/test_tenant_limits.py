@@ -346,6 +346,24 @@ def test_a_durable_run_over_quota_is_refused_and_nothing_of_it_is_kept():
         assert "idempotent-replayed" not in accepted.headers
 
 
+def test_a_repeat_over_quota_is_given_its_run():
+    """It costs nothing; what is new under a key is refused as any."""
+    with served(Terms(defaults=TenantSection(quota_tokens=1)), journal=Journal()) as (server, http):
+
+        def post(key, sent=CHAIN):
+            return http.post("/v1/runs", json=sent, headers={"Idempotency-Key": key})
+
+        first = post("k")
+        assert http.post("/v1/runs", json=CHAIN).json()["error"]["code"] == "insufficient_quota"
+        again = post("k")
+        assert (again.status_code, again.headers["idempotent-replayed"]) == (200, "true")
+        assert again.json() == first.json()
+        assert post("k", PROGRAM).json()["error"]["code"] == "idempotency_key_reused"
+        refusal = post("other")
+        assert (refusal.status_code, refusal.json()["error"]["code"]) == (429, "insufficient_quota")
+        assert len(http.get("/v1/runs").json()["data"]) == 1
+
+
 async def test_a_ledger_that_cannot_be_written_stops_nobody(tmp_path, caplog):
     store = TenantStore(tmp_path)
     made = limits(quota_tokens=1)
