@@ -198,6 +198,7 @@ def read_config(path: Path) -> Config:
 
 def _first_fault(error: ValidationError, text: str) -> str:
     fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    said = "Input should be a table" if fault["type"] in ("model_type", "dict_type") else fault["msg"]
     where, named = fault["loc"], NAMED.get(str(fault["loc"][0]))
     if where[0] == "engines" and len(where) > 2:  # the third says as which kind it was read
         named = SPECIAL.get(str(where[2]), RemoteSection)
@@ -212,7 +213,7 @@ def _first_fault(error: ValidationError, text: str) -> str:
     if fault["type"] != "extra_forbidden":
         if where[0] == "engines" and key == "kind":  # it was read as one of RemoteSection's
             return f"{line}: {section} kind: Input should be one of {', '.join(map(repr, KINDS))}"
-        return f"{line}: {section} {key}: {fault['msg']}" if key else f"{line}: {section}: {fault['msg']}"
+        return f"{line}: {section} {key}: {said}" if key else f"{line}: {section}: {said}"
     if not key:
         return f"{line}: no section or key {place[0]!r}; there is: {', '.join(Config.model_fields)}"
     known: Any = named or Config.model_fields[place[0]].annotation
