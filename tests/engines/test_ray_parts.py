@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from semantic_parrot.core.config import ConfigError, RaySection
 from semantic_parrot.core.engine.clocks import shifted
 from semantic_parrot.core.engine.messages import Generate, Options, Prefill, Tokenize
-from semantic_parrot.core.engines.protocol import Directions, Keep, ModelInfo
+from semantic_parrot.core.engines.protocol import Directions, Keep, ModelInfo, ModelLoadError
 from semantic_parrot.core.engines.ray import actor, messages
 from semantic_parrot.core.engines.ray.demand import Demand
 from semantic_parrot.core.engines.ray.messages import Needs
@@ -150,3 +150,34 @@ async def test_who_goes_first_and_who_comes_back(monkeypatch):
         for engine in pool.engines:
             await engine.close()
         assert not two.healthy
+
+
+async def test_why_it_does_not_start_is_said_once(monkeypatch, caplog):
+    """By who starts it. What fails later is in the log, which is all that says it then."""
+    pool = RayPool("nowhere", (2, 2), Needs(), Options("m"), names=("m",))
+    failing = asyncio.Event()
+
+    async def spawn(engine):
+        if failing.is_set() or engine is pool.engines[1]:
+            raise ModelLoadError("no room")
+        return Fake(), type("Ready", (), {"context": 8, "calls": None})
+
+    async def close():
+        await asyncio.gather(*(engine.close() for engine in pool.engines))
+
+    monkeypatch.setattr(pool, "spawn", spawn)
+    failing.set()
+    async with asyncio.timeout(240):
+        for engine in pool.engines:
+            with pytest.raises(ModelLoadError, match="no room"):
+                await engine.start()
+        await close()
+        assert not caplog.records
+        pool = RayPool("nowhere", (2, 2), Needs(), Options("m"), names=("m",))
+        monkeypatch.setattr(pool, "spawn", spawn)
+        failing.clear()
+        await pool.engines[0].start()
+        while not caplog.records:
+            await asyncio.sleep(0)
+        await close()
+    assert [record.getMessage() for record in caplog.records] == ["engine ray-1 can't be started: no room"]

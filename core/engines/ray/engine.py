@@ -103,9 +103,9 @@ class RayEngine(TreeEngine):
             except ModelLoadError as error:
                 self._failures += 1
                 self._stage = str(error)
-                log.error("engine %s can't be started: %s", self.name, error)
                 self._changed()
-                self.pool.failed(error)
+                if not self.pool.failed(error):
+                    log.error("engine %s can't be started: %s", self.name, error)
                 await asyncio.sleep(BACKOFF[min(self._failures, len(BACKOFF) - 1)])
                 continue
             if started is not None:

@@ -113,9 +113,12 @@ class RayPool:
         if self._first is not None and not self._first.done():
             self._first.set_result(engine)
 
-    def failed(self, error: ModelLoadError) -> None:
-        if self._first is not None and not self._first.done():
+    def failed(self, error: ModelLoadError) -> bool:
+        """Whether the server does not start for that: it says why by itself."""
+        assert self._first is not None
+        if not self._first.done():
             self._first.set_exception(error)
+        return not self._first.cancelled() and self._first.exception() is not None
 
     async def spawn(self, engine: RayEngine) -> tuple[Child, Ready]:
         """A process in the cluster that has loaded the model. Raises ModelLoadError."""
