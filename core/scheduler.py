@@ -49,9 +49,7 @@ class Scheduler:
         turn: asyncio.Future[Placement] = asyncio.get_running_loop().create_future()
         self.decider.submit(task, time.monotonic())
         self._turns[task.ticket] = task, turn
-        if not self._soon:  # what becomes ready at once is placed at once: a task group, say
-            self._soon = True
-            asyncio.get_running_loop().call_soon(self._dispatch)
+        self._dispatch_soon()  # what becomes ready at once is placed at once: a task group, say
         try:
             return await turn
         except asyncio.CancelledError:
@@ -60,8 +58,6 @@ class Scheduler:
                 self.decider.cancel(task)
             elif turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.release(turn.result())
-            elif turn.cancelled() and (placement := self._placed(task)) is not None:
-                self.release(placement)
             raise
 
     def filled(self, placement: Placement) -> None:
@@ -90,12 +86,6 @@ class Scheduler:
         """Whether an engine will be up soon. Who has but one is told at once that it is down."""
         return len(self.engines) > 1 and any(engine.coming for engine in self.engines)
 
-    def _placed(self, task: Task) -> Placement | None:
-        for engine in self.decider.fleet.engines:
-            if task.ticket in engine.running:
-                return engine.running[task.ticket]
-        return None
-
     def _told(self, index: int) -> None:
         """The engine's health has changed."""
         self.decider.fleet.set_up(index, self.engines[index].healthy)
@@ -123,9 +113,16 @@ class Scheduler:
             return
         for placement in placed:
             _, turn = self._turns.pop(placement.task.ticket)
-            if not turn.done():
+            if turn.done():  # its waiter is just being cancelled
+                self.decider.release(placement, time.monotonic())
+                self._dispatch_soon()
+            else:
                 turn.set_result(placement)
-            # else: its waiter is being cancelled, and releases it
+
+    def _dispatch_soon(self) -> None:
+        if not self._soon:
+            self._soon = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
 
     def _refuse(self, error: ParrotError) -> None:
         """Whoever waits is told `error`."""
