@@ -16,6 +16,7 @@ from semantic_parrot.core.engine.clocks import shifted
 from semantic_parrot.core.engine.messages import Generate, Options, Prefill, Tokenize
 from semantic_parrot.core.engines.protocol import Directions, Keep, ModelInfo, ModelLoadError
 from semantic_parrot.core.engines.ray import actor, messages
+from semantic_parrot.core.engines.ray import engine as ray_engine
 from semantic_parrot.core.engines.ray.demand import Demand
 from semantic_parrot.core.engines.ray.messages import Needs
 from semantic_parrot.core.engines.ray.pool import RayPool
@@ -152,32 +153,32 @@ async def test_who_goes_first_and_who_comes_back(monkeypatch):
         assert not two.healthy
 
 
-async def test_why_it_does_not_start_is_said_once(monkeypatch, caplog):
+async def test_why_it_does_not_start_is_said_once(monkeypatch):
     """By who starts it. What fails later is in the log, which is all that says it then."""
-    pool = RayPool("nowhere", (2, 2), Needs(), Options("m"), names=("m",))
-    failing = asyncio.Event()
+    failing, said = asyncio.Event(), asyncio.Queue()
+    monkeypatch.setattr(ray_engine.log, "error", lambda text, *about: said.put_nowait(text % about))
 
-    async def spawn(engine):
-        if failing.is_set() or engine is pool.engines[1]:
-            raise ModelLoadError("no room")
-        return Fake(), type("Ready", (), {"context": 8, "calls": None})
+    def pool():
+        made = RayPool("nowhere", (2, 2), Needs(), Options("m"), names=("m",))
 
-    async def close():
-        await asyncio.gather(*(engine.close() for engine in pool.engines))
+        async def spawn(engine):
+            if failing.is_set() or engine is made.engines[1]:
+                raise ModelLoadError("no room")
+            return Fake(), type("Ready", (), {"context": 8, "calls": None})
 
-    monkeypatch.setattr(pool, "spawn", spawn)
-    failing.set()
+        monkeypatch.setattr(made, "spawn", spawn)
+        return made
+
     async with asyncio.timeout(240):
-        for engine in pool.engines:
+        failing.set()
+        engines = pool().engines
+        for one in engines:
             with pytest.raises(ModelLoadError, match="no room"):
-                await engine.start()
-        await close()
-        assert not caplog.records
-        pool = RayPool("nowhere", (2, 2), Needs(), Options("m"), names=("m",))
-        monkeypatch.setattr(pool, "spawn", spawn)
+                await one.start()
+        await asyncio.gather(*(one.close() for one in engines))
+        assert said.empty()
         failing.clear()
-        await pool.engines[0].start()
-        while not caplog.records:
-            await asyncio.sleep(0)
-        await close()
-    assert [record.getMessage() for record in caplog.records] == ["engine ray-1 can't be started: no room"]
+        engines = pool().engines
+        await engines[0].start()
+        assert await said.get() == "engine ray-1 can't be started: no room"
+        await asyncio.gather(*(one.close() for one in engines))

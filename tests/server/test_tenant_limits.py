@@ -348,7 +348,7 @@ def test_a_durable_run_over_quota_is_refused_and_nothing_of_it_is_kept():
 
 def test_a_repeat_over_quota_is_given_its_run():
     """It costs nothing; what is new under a key is refused as any."""
-    with served(Terms(defaults=TenantSection(quota_tokens=1)), journal=Journal()) as (server, http):
+    with served(Terms(defaults=TenantSection(quota_tokens=1)), journal=Journal()) as (_, http):
 
         def post(key, sent=CHAIN):
             return http.post("/v1/runs", json=sent, headers={"Idempotency-Key": key})
