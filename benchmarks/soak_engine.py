@@ -20,8 +20,8 @@ WORDS = 4
 
 
 class SlowEngine(InstantEngine):
-    """Four words that only this prompt gets, and this seed if it is sampled, one in a second on average: so runs are
-    open for long, and most of what the soak does is to kill and to start, however busy the machine is."""
+    """Four words that only this prompt gets, and this seed if it is sampled, one in a quarter of a second on average: a
+    server lives for about as long as an answer takes, so it is killed before, in the midst of and after answers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class SlowEngine(InstantEngine):
         words = [digest[4 * i : 4 * i + 4] for i in range(WORDS)]
         os.write(self._log, f"{' '.join(words)}\n".encode())
         for i, word in enumerate(words):
-            await asyncio.sleep(int(word, 16) / 0xFFFF * 2.0)
+            await asyncio.sleep(int(word, 16) / 0xFFFF * 0.5)
             yield Delta(f" {word}" if i else word, Usage(1, 0, i + 1))
         yield Done(" ".join(words), "stop", Usage(1, 0, WORDS))
 

@@ -17,7 +17,7 @@ from peers.peer import Setup
 from peers.process import PeerFailed
 from proof import costs as cost
 from proof import play, room
-from proof.comparators import OURS, Comparator, close
+from proof.comparators import OURS, Comparator
 from proof.servers import Running, started
 from semantic_parrot.core.simulator.costs import Costs
 from workloads import Workload
@@ -83,19 +83,14 @@ class Bench:
         window, kv = max(n.window for n in needs), max(n.kv for n in needs)
         setup = Setup(checkpoint, dtype, plan.threads, window=window, reuse=True, cores=plan.cores)
         flags = (f"--engines={works[0].engines}", f"--kv-tokens={kv}")
-        frameworks = dict.fromkeys(work.framework for work in works)
-        networks = [(one, rtt) for one in frameworks for rtt in dict.fromkeys((0.0, *plan.rtts))]
-        with started(plan.comparators, plan.home, setup, networks, flags, self.kept, self.say) as running:
-            models = [model for one in running for model in one.models.values()]
-            try:
-                costs = self._costs(running, setup, dtype)
-                for work in works:
-                    if dtype == "float32":
-                        self._check(runner, work, running, costs)
-                    if dtype in plan.dtypes:
-                        self._measure(runner, work, running, dtype, costs)
-            finally:
-                runner.run(_closed(models))
+        rtts = tuple(dict.fromkeys((0.0, *plan.rtts)))
+        with started(plan.comparators, plan.home, setup, rtts, flags, self.kept, self.say) as running:
+            costs = self._costs(running, setup, dtype)
+            for work in works:
+                if dtype == "float32":
+                    self._check(runner, work, running, costs)
+                if dtype in plan.dtypes:
+                    self._measure(runner, work, running, dtype, costs)
 
     def _costs(self, running: list[Running], setup: Setup, dtype: str) -> Costs | None:
         ours = next((one for one in running if one.comparator.server == "own"), None)
@@ -152,8 +147,19 @@ class Bench:
     async def _once(
         self, work: Workload, one: Running, rtt: float, seed: str, costs: Costs | None
     ) -> tuple[dict[str, Any], list[Outcome]]:
-        model = one.models[work.framework, rtt]
-        jobs = work.jobs(model, self.texts, self.plan.scale, seed)
+        async with one.handed(work.framework, rtt) as model:
+            jobs = work.jobs(model, self.texts, self.plan.scale, seed)
+            return await self._played(work, one, rtt, jobs, costs, model.tokens if work.framework == "sk" else None)
+
+    async def _played(
+        self,
+        work: Workload,
+        one: Running,
+        rtt: float,
+        jobs: list[Job],
+        costs: Costs | None,
+        spent: Callable[[], int] | None,
+    ) -> tuple[dict[str, Any], list[Outcome]]:
         total = play.Usage()
         all_outcomes: list[Outcome] = []
 
@@ -161,7 +167,7 @@ class Bench:
             if one.own:
                 play.forget(one.base)
             usage = play.Usage()
-            outcomes = await play.play(some, usage, model.tokens if work.framework == "sk" else None)
+            outcomes = await play.play(some, usage, spent)
             total.add(usage)
             all_outcomes.extend(outcomes)
             return outcomes
@@ -193,10 +199,6 @@ class Bench:
 
 def at_once(jobs: Jobs) -> Jobs:
     return lambda *given: [replace(job, at=0.0) for job in jobs(*given)]
-
-
-async def _closed(models: Sequence[Any]) -> None:
-    await asyncio.gather(*map(close, models))
 
 
 def difference(expected: list[str], texts: list[str]) -> str | None:

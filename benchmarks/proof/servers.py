@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from engines.results import Results
 from peers.peer import Peer, Setup
 from peers.process import PeerFailed, Process
-from proof.comparators import Comparator
+from proof.comparators import Comparator, close
 from semantic_parrot.server.demo.delay import delayed
 from workloads import Framework
 
@@ -21,12 +21,13 @@ JITTER = 0.1  # of each way's time
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A comparator whose server is up. `models`: what apps are handed, by framework and round trip in milliseconds."""
+    """A comparator whose server is up. `urls`: where, by round trip in milliseconds. `model`: as it calls its own."""
 
     comparator: Comparator
     peer: Peer
     process: Process
-    models: dict[tuple[Framework, float], Any] = field(default_factory=dict)
+    model: str
+    urls: dict[float, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -41,13 +42,23 @@ class Running:
     def base(self) -> str:
         return f"http://127.0.0.1:{self.process.port}"
 
+    @asynccontextmanager
+    async def handed(self, framework: Framework, rtt: float) -> AsyncIterator[Any]:
+        """What an app is given. Its connections are its own: one that was idle while others were measured may be closed
+        by its server just when it is used, which nothing here tries again."""
+        model = self.comparator.handed(framework, self.urls[rtt], self.model)
+        try:
+            yield model
+        finally:
+            await close(model)
+
 
 @contextmanager
 def started(
     comparators: Sequence[Comparator],
     home: Path,
     setup: Setup,
-    networks: Sequence[tuple[Framework, float]],
+    rtts: Sequence[float],
     flags: tuple[str, ...],
     kept: Results,
     say: Say,
@@ -72,9 +83,8 @@ def started(
                 kept.failure(setup.dtype, one.name, None, up)
                 say(f"{one.name}: {up}")
                 continue
-            running = Running(one, *up)
-            for framework, rtt in networks:
-                url = stack.enter_context(delayed(f"{running.base}/v1", rtt / 1e3, JITTER))
-                running.models[framework, rtt] = one.handed(framework, url, str(setup.checkpoint))
+            running = Running(one, *up, str(setup.checkpoint))
+            for rtt in rtts:
+                running.urls[rtt] = stack.enter_context(delayed(f"{running.base}/v1", rtt / 1e3, JITTER))
             found.append(running)
         yield found

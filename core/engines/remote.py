@@ -31,6 +31,9 @@ from semantic_parrot.core.request import Message, ModelRequest
 
 #: Of a model whose server does not say it, and nobody else does.
 UNKNOWN_CONTEXT = 1 << 20
+#: Seconds that an idle connection is kept: servers close theirs after five (uvicorn's and llama.cpp's default), and a
+#: request that is sent just then is lost.
+IDLE_CONNECTION = 3.0
 
 
 class RemoteEngine:
@@ -69,7 +72,7 @@ class RemoteEngine:
         self._http = httpx.AsyncClient(
             headers={} if key is None else {"authorization": f"Bearer {key}"},
             timeout=httpx.Timeout(idle_seconds, connect=5.0, pool=None),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=window),
+            limits=httpx.Limits(max_keepalive_connections=window, keepalive_expiry=IDLE_CONNECTION),
         )
         self._model: ModelInfo | None = None
         self._met = False

@@ -4,7 +4,6 @@ take what is asked for. Benchmarks use it, too."""
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,38 +39,46 @@ async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, d
         await asyncio.gather(reading, return_exceptions=True)
 
 
+async def _link(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, port: int, delay: Callable[[], float]
+) -> None:
+    ends = [writer]
+    try:
+        up_reader, up_writer = await asyncio.open_connection(host, port)
+        ends.append(up_writer)
+        await asyncio.gather(_forward(reader, up_writer, delay), _forward(up_reader, writer, delay))
+    except OSError:
+        pass  # one end went away: so does the other
+    finally:
+        for end in ends:
+            end.close()
+
+
 async def _serve(
     host: str, port: int, delay: Callable[[], float], ready: asyncio.Future[int], stop: asyncio.Event
 ) -> None:
-    links: set[asyncio.Task[None]] = set()
+    links: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        link = asyncio.current_task()
-        assert link is not None
-        links.add(link)
-        link.add_done_callback(links.discard)
-        try:
-            up_reader, up_writer = await asyncio.open_connection(host, port)
-        except OSError:
-            writer.close()
-            return
-        try:
-            await asyncio.gather(_forward(reader, up_writer, delay), _forward(up_reader, writer, delay))
-        except (OSError, asyncio.CancelledError):
-            pass  # one end went away, or the proxy ends: so does the other. Streams log a task that ends cancelled.
-        finally:
-            for end in (writer, up_writer):
-                end.close()
-                with contextlib.suppress(OSError):
-                    await end.wait_closed()
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        link = asyncio.create_task(_link(reader, writer, host, port, delay))
+        links[link] = writer
+        link.add_done_callback(links.pop)
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0)
     ready.set_result(server.sockets[0].getsockname()[1])
     await stop.wait()
+    # A server that is closed drops what it has just accepted unclosed: first that gets its task, transport and link.
+    asyncio.get_running_loop().remove_reader(server.sockets[0])
+    for _ in range(3):
+        await asyncio.sleep(0)
     server.close()
-    for link in links:
+    left = dict(links)
+    for link in left:
         link.cancel()
-    await asyncio.gather(*links, return_exceptions=True)
+    await asyncio.gather(*left, return_exceptions=True)
+    for writer in left.values():  # a link that was ended before it began has closed nothing
+        writer.transport.abort()
+    await asyncio.sleep(0)
 
 
 @contextmanager

@@ -3,10 +3,7 @@ die or answer something else; and what is refused before anything starts."""
 
 from __future__ import annotations
 
-import gc
 import json
-import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -122,15 +119,6 @@ def on_disk(kept: Results) -> dict[str, Any]:
     assert kept._path is not None
     found: dict[str, Any] = json.loads(kept._path.read_text())
     return found
-
-
-@pytest.fixture(autouse=True)
-def _left_behind() -> Iterator[None]:
-    """A request that a failing benchmark leaves is closed by the collector, which says so: here, in no later test."""
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 def test_a_workload_runs_planned_and_call_by_call(kept: Results, texts: Texts) -> None:

@@ -1,5 +1,6 @@
 """The delay proxy: every byte arrives, in order, no sooner than it may, and an end is passed on."""
 
+import gc
 import socket
 import threading
 import time
@@ -71,3 +72,16 @@ def test_a_server_that_is_gone_is_a_closed_connection():
         host, port = url.removeprefix("http://").removesuffix("/v1").split(":")
         with socket.create_connection((host, int(port)), timeout=10) as connection:
             assert connection.recv(1) == b""
+
+
+def test_its_end_closes_what_has_just_come():
+    """Whether accepted, being linked or linked: a connection that is left open warns when it is collected."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        for _ in range(10):
+            with delayed(f"http://127.0.0.1:{server.getsockname()[1]}/v1", 0.01) as url:
+                port = int(url.removesuffix("/v1").rpartition(":")[2])
+                clients = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(8)]
+            for client in clients:
+                client.close()
+        for _ in range(3):
+            gc.collect()
