@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from semantic_parrot.core.errors import InvalidRequest, Unsupported
 from semantic_parrot.core.program import explain
+from semantic_parrot.core.tools import CallBody, ToolCall
 from semantic_parrot.core.unserved import Unserved
 
 Messages = list[dict[str, Any]]
@@ -64,8 +65,8 @@ class FunctionCallItem(_Item):
         """Part of the assistant's message before it, if there is one: an answer's text and calls are one turn."""
         if not messages or messages[-1]["role"] != "assistant":
             messages.append({"role": "assistant", "content": None})
-        function = {"name": self.name, "arguments": self.arguments}
-        call = {"id": self.call_id, "type": "function", "function": function}
+        call = ToolCall(self.call_id, self.name, self.arguments).body()
+        CallBody.model_validate(call).call(f"{where}.arguments")  # here it is known where it came from
         messages[-1].setdefault("tool_calls", []).append(call)
 
 
