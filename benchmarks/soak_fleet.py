@@ -43,8 +43,9 @@ if TYPE_CHECKING:
 
 #: Different programs: the texts of each are known before anything is killed.
 PROGRAMS = 12
-#: Seconds between two kills, at most: an engine takes several to load its model again.
-PAUSE = 8.0
+#: Between two kills, at most so many times what the server took to start: a kill an engine's load is the mean. Faster
+#: ones kill what is loading again and again, until it counts as hopeless, which is another promise.
+PAUSE = 2.0
 PATIENCE = 600.0
 
 #: Kills something of a server's, and says what; None: there was nothing.
@@ -128,9 +129,11 @@ def kill_in(cluster: RayCluster, server: LiveServer, rng: random.Random) -> str 
     return "replica"
 
 
-async def kill(server: LiveServer, report: Report, kills: int, rng: random.Random, strike: Strike) -> None:
+async def kill(
+    server: LiveServer, report: Report, kills: int, rng: random.Random, strike: Strike, start_seconds: float
+) -> None:
     while report.kills < kills:
-        await asyncio.sleep(rng.uniform(0, PAUSE))
+        await asyncio.sleep(rng.uniform(0, PAUSE * start_seconds))
         what = strike(server, rng)  # Ray wants the main thread: what comes meanwhile is read afterwards
         if what is not None:
             report.killed[what] = report.killed.get(what, 0) + 1
@@ -138,14 +141,20 @@ async def kill(server: LiveServer, report: Report, kills: int, rng: random.Rando
 
 
 async def soak(
-    server: LiveServer, kills: int, open_runs: int, engines: int, seed: int = 0, strike: Strike = kill_child
+    server: LiveServer,
+    kills: int,
+    open_runs: int,
+    engines: int,
+    seed: int = 0,
+    strike: Strike = kill_child,
+    start_seconds: float = 4.0,
 ) -> Report:
     report, began = Report(engines, open_runs), time.monotonic()
     async with httpx.AsyncClient(timeout=PATIENCE, limits=httpx.Limits(max_connections=None)) as http:
         wanted = [await run(http, server.url, number) for number in range(PROGRAMS)]
         assert all(told == whole and not errors for told, whole, errors in wanted)
         before = server.metrics()["parrot_calls_executed_total"]
-        killer = asyncio.create_task(kill(server, report, kills, random.Random(seed), strike))
+        killer = asyncio.create_task(kill(server, report, kills, random.Random(seed), strike, start_seconds))
 
         async def client(index: int) -> None:
             number = index
@@ -192,8 +201,11 @@ def main() -> None:
             flags, strike = ["--config", str(config)], partial(kill_in, cluster)
         flags += ["--model", str(model), "--deterministic", "--kv-tokens", "16384"]
         # Equal greedy calls share an execution otherwise, and little would be under way.
+        began = time.monotonic()
         with LiveServer(*flags, "--disable", "single-flight", timeout=PATIENCE) as server:
-            report = asyncio.run(soak(server, options.kills, options.open, options.engines, options.seed, strike))
+            took = time.monotonic() - began
+            sizes = (options.kills, options.open, options.engines, options.seed)
+            report = asyncio.run(soak(server, *sizes, strike, took))
     print(json.dumps(asdict(report), indent=2))
     if options.json is not None:
         options.json.write_text(json.dumps({**about(), **asdict(report)}, indent=2) + "\n")
