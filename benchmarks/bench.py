@@ -1,6 +1,6 @@
 """The proof: workloads of LangChain apps, planned by Parrot and call by call, beside other servers, in one run.
 
-    parrot bench W1 W2 [--against E0,E1,llama.cpp] [--rtt 0,250] [--scale 0.05] [--json FILE]
+    parrot bench W1 W2 [--against E0,E1,llama.cpp] [--rtt 0,250] [--scale 0.1] [--json FILE]
     parrot bench --page            # measures nothing: docs/benchmarks.md from benchmarks/results/bench-*.json
 
 Every comparator runs the same app on the same weights, one after the other, in another order each time, with texts that
@@ -18,6 +18,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("workloads", nargs="*", metavar="W", help=f"{', '.join(WORKLOADS)}, or a file of a trace")
     parser.add_argument("--against", default="E0,E1,llama.cpp", help="E0, E1, without:NAME, or peers (make peers)")
     parser.add_argument("--rtt", default="0,250", help="network round trips, in milliseconds")
-    parser.add_argument("--scale", type=float, default=0.05, help="1: the paper's sizes; 0.05: a minute on two cores")
+    parser.add_argument("--scale", type=float, help="1: the paper's; left out: of some seconds, by workload")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", choices=MODELS, default="100m", help="random weights of this size")
@@ -58,7 +59,9 @@ def plan_of(args: argparse.Namespace) -> tuple[Plan, dict[str, Any]]:
     if not args.workloads:
         raise ValueError(f"which workloads? There is: {', '.join(WORKLOADS)}")
     works = tuple(workload(name) for name in dict.fromkeys(args.workloads))
-    if not args.scale > 0 or args.repeats < 1 or args.threads < 1:
+    if args.scale is not None:
+        works = tuple(replace(work, scale=args.scale) for work in works)
+    if not all(work.scale > 0 for work in works) or args.repeats < 1 or args.threads < 1:
         raise ValueError("--scale, --repeats and --threads are more than 0")
     try:
         rtts = tuple(float(part) for part in args.rtt.split(","))
@@ -68,16 +71,14 @@ def plan_of(args: argparse.Namespace) -> tuple[Plan, dict[str, Any]]:
         raise ValueError(f"--rtt {args.rtt}: less than nothing")
     names = dict.fromkeys([OURS, *filter(None, args.against.split(","))])
     comparators = tuple(comparator(name) for name in names)
-    longest = max(room.needs(work, args.scale).window for work in works)
+    longest = max(room.needs(work).window for work in works)
     shape = MODELS[args.model]
     if longest > shape["max_position_embeddings"]:
         shape = {**shape, "max_position_embeddings": 1 << (longest - 1).bit_length()}
     servers = len({one.server for one in comparators})
-    room.check(works, args.scale, shape, servers, psutil.virtual_memory().available)
+    room.check(works, shape, servers, psutil.virtual_memory().available)
     cores, _ = shared_out(args.threads)
-    return Plan(
-        works, comparators, rtts, args.scale, args.repeats, args.seed, (args.dtype,), args.threads, home(), cores
-    ), shape
+    return Plan(works, comparators, rtts, args.repeats, args.seed, (args.dtype,), args.threads, home(), cores), shape
 
 
 def usable() -> list[int]:
@@ -107,8 +108,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = args.json or RESULTS / f"bench-{'-'.join(work.key for work in plan.works)}.json"
     kept = results.Results(path, machine=results.machine(args.threads))
     kept.data["settings"] = {
-        **{name: getattr(args, name) for name in ("scale", "repeats", "seed", "model", "dtype", "threads")},
+        **{name: getattr(args, name) for name in ("repeats", "seed", "model", "dtype", "threads")},
         "workloads": {work.key: work.title for work in plan.works},
+        "scale": {work.key: work.scale for work in plan.works},
         "comparators": {one.name: one.title for one in plan.comparators},
         "rtt": plan.rtts,
         "servers_on": plan.cores,

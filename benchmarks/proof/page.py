@@ -130,7 +130,7 @@ def workload(key: str, data: Data) -> list[str]:
         f"## {key}, {settings['workloads'][key]}",
         "",
         f"{about['processor']}, {settings['threads']} threads of {about['cores']} cores, commit {about['commit']},"
-        f" {about['date']}, model {settings['model']} in {settings['dtype']}, scale {settings['scale']:g},"
+        f" {about['date']}, model {settings['model']} in {settings['dtype']}, scale {settings['scale'][key]:g},"
         f" {settings['repeats']} repetitions{'' if data['finished'] else '; INTERRUPTED'}",
         "",
     ]

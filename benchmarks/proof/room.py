@@ -28,9 +28,9 @@ class Needs:
     kv: int
 
 
-def needs(work: Workload, scale: float) -> Needs:
+def needs(work: Workload) -> Needs:
     """Never less than what the jobs will ask for."""
-    jobs = work.jobs(FakeListChatModel(responses=[""]), Outline(), scale, "room")
+    jobs = work.jobs(FakeListChatModel(responses=[""]), Outline(), work.scale, "room")
     sizes = sorted((call.prompt + call.tokens for job in jobs for call in job.calls), reverse=True)
     window = sizes[0] + 64
     held = min(sum(sizes[:BATCH]), sum(at_once(job.calls) for job in jobs))
@@ -51,19 +51,19 @@ def weight_bytes(shape: dict[str, Any]) -> int:
     return int(4 * (shape["num_hidden_layers"] * layer + 2 * shape["vocab_size"] * hidden))
 
 
-def check(works: Sequence[Workload], scale: float, shape: dict[str, Any], servers: int, free: int) -> None:
+def check(works: Sequence[Workload], shape: dict[str, Any], servers: int, free: int) -> None:
     """`free`: bytes. Raises TooLarge."""
     for work in works:
-        need = needs(work, scale)
+        need = needs(work)
         if need.window > shape["max_position_embeddings"]:
             most = shape["max_position_embeddings"]
             raise TooLarge(
-                f"{work.key} at scale {scale:g} has calls of {need.window:,} tokens; the model takes {most:,}"
+                f"{work.key} at scale {work.scale:g} has calls of {need.window:,} tokens; the model takes {most:,}"
             )
         each = work.engines * (weight_bytes(shape) + PROCESS) + need.kv * kv_bytes(shape)
         if servers * each > free:
             needed, there = servers * each / 2**30, free / 2**30
             raise TooLarge(
-                f"{work.key} at scale {scale:g} needs {needed:.1f} GiB for {servers} servers; {there:.1f} GiB are free:"
-                " a smaller --scale, or fewer in --against"
+                f"{work.key} at scale {work.scale:g} needs {needed:.1f} GiB for {servers} servers; {there:.1f} GiB are"
+                " free: a smaller --scale, or fewer in --against"
             )

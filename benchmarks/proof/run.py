@@ -37,7 +37,6 @@ class Plan:
     works: tuple[Workload, ...]
     comparators: tuple[Comparator, ...]
     rtts: tuple[float, ...]
-    scale: float
     repeats: int
     seed: int
     dtypes: tuple[str, ...]
@@ -79,7 +78,7 @@ class Bench:
 
     def _group(self, runner: asyncio.Runner, dtype: str, checkpoint: Path, works: list[Workload]) -> None:
         plan = self.plan
-        needs = [room.needs(work, plan.scale) for work in works]
+        needs = [room.needs(work) for work in works]
         window, kv = max(n.window for n in needs), max(n.kv for n in needs)
         setup = Setup(checkpoint, dtype, plan.threads, window=window, reuse=True, cores=plan.cores)
         flags = (f"--engines={works[0].engines}", f"--kv-tokens={kv}")
@@ -148,7 +147,7 @@ class Bench:
         self, work: Workload, one: Running, rtt: float, seed: str, costs: Costs | None
     ) -> tuple[dict[str, Any], list[Outcome]]:
         async with one.handed(work.framework, rtt) as model:
-            jobs = work.jobs(model, self.texts, self.plan.scale, seed)
+            jobs = work.jobs(model, self.texts, work.scale, seed)
             return await self._played(work, one, rtt, jobs, costs, model.tokens if work.framework == "sk" else None)
 
     async def _played(

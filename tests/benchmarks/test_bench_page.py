@@ -28,7 +28,7 @@ def result(took: dict[str, list[float]], **more: Any) -> dict[str, Any]:
         "machine": {"processor": "abacus", "cores": 2, "commit": "c0ffee", "date": "2026-01-01"},
         "settings": {
             "workloads": {"W2": "map-reduce summary"}, "comparators": {name: name for name in [*took, "vllm"]},
-            "rtt": [0.0, 250.0], "threads": 2, "model": "tiny", "dtype": "bfloat16", "scale": 0.1, "repeats": 4,
+            "rtt": [0.0, 250.0], "threads": 2, "model": "tiny", "dtype": "bfloat16", "scale": {"W2": 0.1}, "repeats": 4,
         },
         "checks": {"W2": {name: {"same": True, "difference": None} for name in took}},
         "failures": [{"engine": "vllm", "dtype": "float32", "workload": None, "why": "not installed"}],
