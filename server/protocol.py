@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from asyncio import TimerHandle
-from typing import cast
+from typing import Any, cast
 
 from httptools import HttpParserError, HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -16,6 +16,9 @@ from semantic_parrot.server.corked import Corked
 #: What is read and thrown away of a request that was refused, and for how long.
 LINGER_BYTES = 256 * 1024 * 1024
 LINGER_SECONDS = 5.0
+
+#: In the scope of a request: a future that is done when its client has hung up.
+HUNG_UP = "parrot.hung_up"
 
 
 class Protocol(HttpToolsProtocol):
@@ -34,13 +37,24 @@ class Protocol(HttpToolsProtocol):
         self._lingering: TimerHandle | None = None
         self._left = LINGER_BYTES
         self._legible = True
+        self._hung_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         corked = Corked(transport, asyncio.get_running_loop(), self._close)
         super().connection_made(cast(asyncio.Transport, corked))
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._lingering is not None:
             self._lingering.cancel()
+        self._hung_up.set_result(None)
         super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        cast(dict[str, Any], self.scope)[HUNG_UP] = self._hung_up
+
+    def on_body(self, body: bytes) -> None:
+        # No route reads a GET's: if it were kept, reading would stop there, and not see that the client hangs up.
+        if self.scope["method"] != "GET":
+            super().on_body(body)
 
     def _close(self) -> None:
         whole = self._legible and self.cycle is not None and not self.cycle.more_body

@@ -14,6 +14,8 @@ from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from semantic_parrot.server.protocol import HUNG_UP
+
 T = TypeVar("T")
 
 HEARTBEAT = b": heartbeat\n\n"
@@ -28,31 +30,24 @@ def data(value: Any) -> str:
     return _ENCODER.encode(value)
 
 
-async def disconnected(receive: Receive) -> None:
-    """Until the client hangs up. The request's body must have been read."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
 class WhileThere:
-    """`async with WhileThere(receive):` cancels what is in it when the client hangs up, and raises ClientDisconnect.
+    """`async with WhileThere(scope):` cancels what is in it when the client hangs up, and raises ClientDisconnect.
 
     In the manner of asyncio.timeout: what is in it runs in the task that is there already.
     """
 
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
+    def __init__(self, scope: Scope) -> None:
+        self._hung_up: asyncio.Future[None] = scope[HUNG_UP]
         self._open, self._gone = True, False
 
     async def __aenter__(self) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._task, self._cancelling = task, task.cancelling()
-        self._watch = asyncio.create_task(disconnected(self._receive))
-        self._watch.add_done_callback(self._ended)
+        self._hung_up.add_done_callback(self._ended)
 
-    def _ended(self, watch: asyncio.Task[None]) -> None:
-        if self._open and not watch.cancelled():
+    def _ended(self, _: asyncio.Future[None]) -> None:
+        if self._open:
             self._gone = True
             self._task.cancel()
 
@@ -60,14 +55,14 @@ class WhileThere:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         self._open = False
-        self._watch.cancel()
+        self._hung_up.remove_done_callback(self._ended)
         if self._gone and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise ClientDisconnect from error
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """The result of `work`, which is cancelled when the client hangs up. Raises ClientDisconnect then."""
-    async with WhileThere(request.receive):
+    async with WhileThere(request.scope):
         return await work
 
 
@@ -98,7 +93,7 @@ class EventStream(Response):
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             with suppress(ClientDisconnect):
-                async with WhileThere(receive), aclosing(self._blocks) as blocks:
+                async with WhileThere(scope), aclosing(self._blocks) as blocks:
                     async for block in blocks:
                         await send({"type": "http.response.body", "body": block.encode(), "more_body": True})
             beats.stop()

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from starlette.requests import ClientDisconnect
-from starlette.types import Message
 
 from semantic_parrot.server.corked import MOST, Corked
+from semantic_parrot.server.protocol import HUNG_UP
 from semantic_parrot.server.streams import WhileThere
 
 
@@ -64,43 +64,50 @@ async def test_what_is_written_before_the_end_comes_before_it(wire, corked):
     assert wire.did == [b"last words", "close"]
 
 
-def hang_up_after(event: asyncio.Event):
-    async def receive() -> Message:
-        await event.wait()
-        return {"type": "http.disconnect"}
-
-    return receive
+@pytest.fixture
+async def hung_up() -> asyncio.Future[None]:
+    return asyncio.get_running_loop().create_future()
 
 
-async def test_work_ends_when_its_client_hangs_up():
-    left, ended = asyncio.Event(), []
+async def test_work_ends_when_its_client_hangs_up(hung_up):
+    ended = []
 
     async def work() -> None:
         try:
-            left.set()
+            hung_up.set_result(None)
             await asyncio.Event().wait()
         finally:
             ended.append(True)
 
     with pytest.raises(ClientDisconnect):
-        async with WhileThere(hang_up_after(left)):
+        async with WhileThere({HUNG_UP: hung_up}):
             await work()
     assert ended == [True]
     await asyncio.sleep(0)  # nothing is left that would cancel what comes after
 
 
-async def test_work_that_ends_first_is_not_disturbed():
-    left = asyncio.Event()
-    async with WhileThere(hang_up_after(left)):
+async def test_work_of_a_client_that_has_hung_up_before_ends_too(hung_up):
+    hung_up.set_result(None)
+    with pytest.raises(ClientDisconnect):
+        async with WhileThere({HUNG_UP: hung_up}):
+            await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("meanwhile", [False, True])
+async def test_work_that_ends_first_is_not_disturbed(hung_up, meanwhile):
+    async with WhileThere({HUNG_UP: hung_up}):
         await asyncio.sleep(0)
-    left.set()
+        if meanwhile:
+            hung_up.set_result(None)
+    if not meanwhile:
+        hung_up.set_result(None)
     for _ in range(3):
         await asyncio.sleep(0)
 
 
-async def test_a_cancellation_from_elsewhere_stays_one():
+async def test_a_cancellation_from_elsewhere_stays_one(hung_up):
     async def work() -> None:
-        async with WhileThere(hang_up_after(asyncio.Event())):
+        async with WhileThere({HUNG_UP: hung_up}):
             await asyncio.Event().wait()
 
     task = asyncio.create_task(work())

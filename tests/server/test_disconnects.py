@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any
 
+import httpx
 import psutil
 from live import LocalServer
 from scripted import ScriptedEngine
@@ -102,6 +104,23 @@ def test_nothing_of_them_stays():
         assert server.runtime.runs == ()
         assert engine.cancelled > 0  # some left in the middle of an answer
         engine.seen.clear()
+
+
+def test_nobody_waits_on_for_a_variable_whose_reader_has_left_it():
+    """Also not if the question had a body, of which nothing is read."""
+    with LocalServer(Runtime([ScriptedEngine()])) as server, httpx.Client(base_url=server.base) as http:
+        session = http.post("/v1/sessions").json()["id"]
+        request = CALL["request"] | {"messages": [{"role": "user", "content": {"$t": [{"var": "late"}]}}]}
+        body = {"calls": [CALL | {"request": request}], "inputs": {"late": None}}
+        found = http.post(f"/v1/sessions/{session}/calls", json=body).json()["variables"]["x"]
+        known = run_there(server, tasks)
+        host, port = server.base.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as sock:
+            sock.sendall(f"GET /v1/variables/{found} HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n".encode())
+            sock.sendall(b"x" * 200_000)
+            while not run_there(server, tasks) - known:
+                pass
+        assert run_there(server, lambda: others(known)) == set()
 
 
 def test_no_block_of_a_real_engine_stays(tool_server):
