@@ -310,7 +310,7 @@ class Runtime:
             ended = await self._durable.find(next(iter(newest), run_id), tenant)
             if ended is None:
                 raise
-            return snapshot_of_retold(trace_of(ended.stored))
+            return snapshot_of_retold(await asyncio.to_thread(trace_of, ended.stored))
 
     def _single(self, id: str, tenant: str) -> Trace | None:
         call = self.singles.find(id, tenant)

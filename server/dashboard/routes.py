@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,9 +75,8 @@ def routes(service: Service, visits: Visits | None) -> APIRouter:
 
     async def shown(taken: Snapshot, run: Run | EndedRun | None) -> Parts:
         """`run` None: it can't be read any more."""
-        if isinstance(run, EndedRun):
-            return await asyncio.to_thread(lambda: view.run(taken, kept_values(run)))
-        return await asyncio.to_thread(view.run, taken, None if run is None else values(run))
+        show = values(run) if isinstance(run, Run) else None if run is None else partial(kept_values, run)
+        return await asyncio.to_thread(lambda: view.run(taken, None if show is None else show()))
 
     async def read(request: Request) -> Parts:
         whole = operates(request)

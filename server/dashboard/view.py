@@ -15,7 +15,7 @@ from semantic_parrot.core.run import Run
 from semantic_parrot.core.snapshot import Snapshot
 from semantic_parrot.core.trace import Trace
 from semantic_parrot.server.dashboard import graph
-from semantic_parrot.server.dashboard.values import Shown
+from semantic_parrot.server.dashboard.values import Values
 from semantic_parrot.server.explain import timeline, words
 from semantic_parrot.server.explain.lanes import lanes
 
@@ -60,7 +60,7 @@ class View:
         more = len(rows) > LISTED or len(kept) >= LISTED
         return {"runs": self._part("runs", rows=rows[:LISTED], more=more, trouble=trouble)}
 
-    def run(self, snapshot: Snapshot, values: tuple[list[Shown], int] | None) -> Parts:
+    def run(self, snapshot: Snapshot, values: Values | None) -> Parts:
         """The parts of a run's page; `values` None: they are kept no longer. In any thread."""
         found = report(snapshot)
         ended = found["status"] in ("finished", "failed", "cancelled")
