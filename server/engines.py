@@ -117,8 +117,23 @@ def _openvino(name: str, section: OpenVinoSection) -> Engine:
     )
 
 
+#: Options of engines of our own alone. Others have theirs in their sections, or where they run.
+OWN = ("deterministic", "kv_tokens", "kv_offload_tokens", "prefix_cache", "kernels", "public")
+
+
+def _refuse_unread(options: ServeOptions) -> None:
+    """Raises ConfigError for one of OWN where no engine is our own."""
+    if options.natives or any(isinstance(section, RaySection) for section in options.elsewhere.values()):
+        return
+    for name in OWN:
+        if getattr(options, name) != getattr(ServeOptions(), name):
+            said = {"public": "public_prefixes"}.get(name, name)
+            raise ConfigError(f"{said} is for engines of our own, and none is started (--engines starts one)")
+
+
 def all_engines(options: ServeOptions) -> list[Engine]:
     """Our own first. Raises ConfigError."""
+    _refuse_unread(options)
     found = native_engines(options)
     for name, section in options.elsewhere.items():
         if isinstance(section, RaySection):

@@ -57,7 +57,8 @@ def serve(
     ] = None,
     prefix_cache: Annotated[bool | None, typer.Option(help="Share the KV of common prefixes; yes.")] = None,
     kernels: Annotated[
-        Kernels | None, typer.Option(help="Torch's, or Triton's (on a CPU interpreted, for tests); auto.")
+        Kernels | None,
+        typer.Option(help="Torch's, ours in C for CPUs, or Triton's (on a CPU interpreted, for tests); auto."),
     ] = None,
     single_flight: Annotated[bool | None, typer.Option(help="Run identical greedy calls once; yes.")] = None,
     disable: Annotated[list[str] | None, typer.Option(help="An optimisation to do without; may be repeated.")] = None,

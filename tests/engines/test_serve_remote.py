@@ -1,10 +1,13 @@
 """`parrot serve` before other servers: the same program, the same answers, whatever runs it."""
 
+from dataclasses import replace
+
 import httpx
 import pytest
 from live import LiveServer
 
 from semantic_parrot.core.config import ConfigError
+from semantic_parrot.core.public import PublicPrefix
 from semantic_parrot.server.engines import all_engines
 from semantic_parrot.server.options import ServeOptions, remotes_of
 
@@ -51,3 +54,22 @@ def test_a_key_that_is_not_there(monkeypatch):
     monkeypatch.setenv("NO_SUCH_KEY", "secret")
     (engine,) = all_engines(options)
     assert engine._http.headers["authorization"] == "Bearer secret"
+
+
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ({"deterministic": True}, "deterministic"),
+        ({"kv_tokens": 64}, "kv_tokens"),
+        ({"kv_offload_tokens": 0}, "kv_offload_tokens"),
+        ({"prefix_cache": False}, "prefix_cache"),
+        ({"kernels": "c"}, "kernels"),
+        ({"public": (PublicPrefix(prompt="x"),)}, "public_prefixes"),
+    ],
+)
+def test_options_of_engines_that_are_not_there(said, name):
+    options = ServeOptions(elsewhere=remotes_of(["vllm=http://127.0.0.1:9/v1"]))
+    assert len(all_engines(options)) == 1
+    with pytest.raises(ConfigError, match=f"^{name} is for engines of our own, and none is started"):
+        all_engines(replace(options, **said))
+    assert len(all_engines(replace(options, engines=1, **said))) == 2
