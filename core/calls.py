@@ -202,7 +202,7 @@ class Calls:
             self.executed += 1
             bill.began()
             self.fills.started(hints.call, placement.engine)
-            directions = self._directions(placement, hints, tells=placement.engine in scheduler.telling)
+            directions = self._directions(placement, hints, scheduler)
             async with aclosing(engine.generate(request, directions)) as items:
                 async for item in items:
                     if placement.filled is None:
@@ -229,13 +229,15 @@ class Calls:
                 observer.executed(execution)
             yield done
 
-    def _directions(self, placement: Placement, hints: Hints, *, tells: bool) -> Directions:
+    def _directions(self, placement: Placement, hints: Hints, scheduler: Scheduler) -> Directions:
         rank, cap = (placement.rank, placement.cap) if self._policy.on("preemption") else (0, None)
         keep, salt = hints.keep(time.monotonic()), self._salts.of(hints.tenant)
         task, marks = placement.task, list[Mark]()
-        if tells and task.chars:
+        if placement.engine in scheduler.telling and task.chars:
             marks = [Mark(length_of(name) / task.chars, name) for name in task.prefixes]
-        return Directions(rank, cap, keep, placement.priority, placement.slack, salt, tuple(marks))
+        # Of several engines, what follows may go to another one.
+        feeds = hints.feeds() if len(scheduler.engines) == 1 else ()
+        return Directions(rank, cap, keep, placement.priority, placement.slack, salt, tuple(marks), feeds)
 
 
 def _placed(placement: Placement, engine: Engine, engines: int) -> Placed:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from semantic_parrot.core.analysis import Class, Group, Skeleton, Step, boundaries
 from semantic_parrot.core.engines.protocol import Done, Keep
 from semantic_parrot.core.events import Prefix, Schedule
+from semantic_parrot.core.feeds import feeds
 from semantic_parrot.core.keeping import keep
 from semantic_parrot.core.salts import mark, own
 from semantic_parrot.core.scheduling import Estimates, Task
@@ -32,8 +33,8 @@ class Hints:
     `skeleton` and `values`: its prompt, before rendering; `prefixes`: their names, where they are known. `content_key`:
     of the rendered request, where it is known. `meter` is billed for it. `call`: its session's id and output; `filled`:
     (engine, characters) that were filled ahead of its prompt. `keep(now)`, as it starts: of which parts of its prompt
-    the engine should keep the KV; `leave()`, if another call's answer is its own: it will read nothing itself. The
-    defaults are those of a call on its own."""
+    the engine should keep the KV; `leave()`, if another call's answer is its own: it will read nothing itself;
+    `feeds()`, as it starts: which calls follow from it at once. The defaults are those of a call on its own."""
 
     objective: Class = "latency"
     because: str = UNSTATED
@@ -53,6 +54,7 @@ class Hints:
     filled: tuple[int, int] | None = None
     keep: Callable[[float], tuple[Keep, ...]] = field(default=lambda _: ())
     leave: Callable[[], None] = field(default=lambda: None)
+    feeds: Callable[[], tuple[str, ...]] = field(default=tuple)
 
     def task(self, skeleton: Skeleton, estimates: Estimates, now: float, *, objectives: bool = True) -> Task:
         """The scheduler's view, with what is expected of prompt and answer."""
@@ -137,6 +139,7 @@ def hints_of(session: Session, run: Run, node: Node[Run], key: str, meter: Meter
         meter=meter,
         call=(session.id, output),
         filled=session.ahead.filled(output),
+        feeds=partial(feeds, session.graph, session.id, output),
     )
     if session.uses is None:
         return hints

@@ -12,6 +12,7 @@ from semantic_parrot.core.engine.begun import Begun
 from semantic_parrot.core.engine.compiling import Compiling
 from semantic_parrot.core.engine.draw import Drawn
 from semantic_parrot.core.engine.grammar import Grammars
+from semantic_parrot.core.engine.hop import coming
 from semantic_parrot.core.engine.intake import Intake
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockPool
 from semantic_parrot.core.engine.messages import Failed, Finished, PrefixesChanged, Reply, Text
@@ -41,7 +42,7 @@ class Launched:
 class EngineLoop:
     """`eos`: the token ids that end an answer. `context`: prompt and output together, in tokens. `vocabulary`: tokens
     that have a logit. `offload`: the planner's. `overlap`: the next step is launched before the tokens of one are read,
-    where they can't change what it is."""
+    where they can't change what it is. `coming`: calls that the next step should wait for (see `hop`)."""
 
     def __init__(
         self,
@@ -70,7 +71,7 @@ class EngineLoop:
         self._compiling = Compiling(grammars)
         self._live: dict[int, Sequence] = {}
         self._begun: dict[int, Begun] = {}  # of prompts that are filled ahead, until they are cancelled
-        self._computed = self._reused = self._generated = self._steps = 0
+        self._computed = self._reused = self._generated = self._steps = self.coming = 0
 
     @property
     def busy(self) -> bool:
@@ -137,8 +138,8 @@ class EngineLoop:
 
     def step(self) -> list[Reply]:
         """Run one batch; what became of it."""
-        replies = self._compiled()
-        step = self._next or self._launch(self._planner.plan(time.monotonic()))
+        replies, began, self.coming = self._compiled(), time.monotonic(), 0
+        step = self._next or self._launch(self._planner.plan(began))
         if step is None:
             self._compiling.wait()
             return replies
@@ -157,6 +158,9 @@ class EngineLoop:
             now = time.monotonic()
             for s, token in zip(step.drawn.sequences, tokens, strict=True):
                 replies += self._advance(s, token, now) if s in running else ()
+            if self._next is None:
+                ended = [s for s in step.drawn.sequences if s.id not in self._live]
+                self.coming = coming(ended, self._live.values(), now - began) if ended else 0
         return replies
 
     def _launch(self, batch: Batch | None) -> Launched | None:

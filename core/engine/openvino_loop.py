@@ -35,6 +35,8 @@ class OpenVinoLoop:
     """`genai`, `tensor`: the module, and what makes its tensors of arrays. `pipeline`: a ContinuousBatchingPipeline.
     `blocks` of `block` tokens hold keys and values. One thread."""
 
+    coming = 0  # its steps wait for nobody (see `hop`)
+
     def __init__(
         self,
         genai: Any,

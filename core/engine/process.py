@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from semantic_parrot.core.engine.hop import PATIENCE
 from semantic_parrot.core.engine.messages import (
     Cancel,
     Command,
@@ -52,14 +53,17 @@ class Channel:
         self._sock = sock
         self._buffer = bytearray()
 
-    def receive(self, *, wait: bool) -> list[Command]:
-        """Commands that have come; with `wait`, blocks until there is one. Raises EOFError at the end."""
+    def receive(self, *, wait: bool, coming: int = 0, patience: float = PATIENCE) -> list[Command]:
+        """Commands that have come; with `wait`, blocks until there is one, and for `patience` seconds at most until
+        there are so many requests as are `coming`. Raises EOFError at the end."""
         commands: list[Command] = []
+        until = time.monotonic() + patience if coming else 0.0
         while True:
-            self._sock.setblocking(wait and not commands)
+            left = until - time.monotonic() if coming > sum(isinstance(c, Generate) for c in commands) else 0.0
+            self._sock.settimeout(None if wait and not commands else max(left, 0.0))
             try:
                 data = self._sock.recv(1 << 20)
-            except BlockingIOError:
+            except (BlockingIOError, TimeoutError):
                 return commands
             finally:
                 self._sock.setblocking(True)
@@ -161,6 +165,6 @@ def serve(channel: Channel) -> int:
         return 2
     channel.send([Ready(context, engine.text.calls)])
     while True:
-        answers = (obey(engine, command) for command in channel.receive(wait=not engine.busy))
+        answers = (obey(engine, command) for command in channel.receive(wait=not engine.busy, coming=engine.coming))
         replies = [reply for reply in answers if reply is not None]
         channel.send([*replies, *engine.step(), *engine.changed()])

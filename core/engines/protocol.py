@@ -207,6 +207,8 @@ class Directions:
     from now until then, in seconds (negative: it is late), so that it means the same on any clock.
 
     `marks`: the prefixes of its prompt, shortest first, for an engine that tells which it holds (`Telling`).
+
+    `feeds`: names of calls that are ready once this request and others that run have ended: they follow at once.
     """
 
     rank: int = 0
@@ -216,6 +218,7 @@ class Directions:
     slack: float = 0.0
     salt: str = ""
     marks: tuple[Mark, ...] = ()
+    feeds: tuple[str, ...] = ()
 
 
 #: Of a request that nobody schedules.
