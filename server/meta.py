@@ -35,11 +35,13 @@ def routes(service: Service) -> APIRouter:
         context = runtime.models[parsed.model].context
         return JSONResponse({"tokens": tokens, "count": len(tokens), "max_model_len": context})
 
+    @router.head("/healthz", include_in_schema=False)  # some probes ask for no more
     @router.get("/healthz")
     async def healthz(_: Request) -> Response:
         """The server answers."""
         return JSONResponse({"status": "ok"})
 
+    @router.head("/readyz", include_in_schema=False)
     @router.get("/readyz")
     async def readyz(_: Request) -> Response:
         """Every model has an engine that takes requests; `down`: the engines that don't, and why."""

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from scripted import ScriptedEngine
 
 from semantic_parrot.core.engines.protocol import Stats
 from semantic_parrot.core.errors import EngineFailed
+from semantic_parrot.core.runtime import Runtime
 
 NAMES = [
     "parrot_requests_total",
@@ -56,6 +58,23 @@ def test_readiness_follows_the_engine_and_health_does_not(gated):
     assert gated.server.metrics()["parrot_engine_up"] == 0
     response = gated.http.post("/v1/completions", json={"model": "default", "prompt": "x"})
     assert response.status_code == 503
+
+
+def test_probes_may_ask_for_the_head_alone(gated):
+    for path, status in (("/healthz", 200), ("/readyz", 503)):
+        gated.engine.healthy = path == "/healthz"
+        response = gated.http.head(path)
+        assert (response.status_code, response.content) == (status, b"")
+
+
+async def test_tokens_are_told_by_an_engine_that_is_up():
+    engines = ScriptedEngine(name="a"), ScriptedEngine(name="b")
+    runtime = Runtime(engines)
+    await runtime.start()
+    engines[0].healthy = False
+    engines[0].tokenize = None
+    assert await runtime.tokenize("default", "a bc") == [1, 2]
+    await runtime.close()
 
 
 def test_tokenize(site):
