@@ -364,4 +364,5 @@ class Runtime:
 
     async def tokenize(self, model: str, content: str | tuple[Message, ...]) -> list[int]:
         """Raises UnknownModel."""
-        return await self.calls.scheduler(model).engines[0].tokenize(content)
+        engines = self.calls.scheduler(model).engines
+        return await next((engine for engine in engines if engine.healthy), engines[0]).tokenize(content)
