@@ -84,6 +84,14 @@ def _check(body: Mapping[str, Any], *, chat: bool) -> None:
         raise InvalidRequest("stream_options needs stream: true", where="stream_options")
 
 
+def _one_prompt(body: dict[str, Any]) -> dict[str, Any]:
+    """Some clients send a list of prompts, also if there is one."""
+    match body.get("prompt"):
+        case [str(prompt)]:
+            return {**body, "prompt": prompt}
+    return body
+
+
 def _model(name: str, info: ModelInfo, created: int) -> dict[str, Any]:
     root = info.names[0]
     fixed = {"object": "model", "created": created, "owned_by": "parrot"}
@@ -100,7 +108,7 @@ def routes(service: Service) -> APIRouter:
         created = int(time.time())
         refuse_query(request)
         with service.round_trip(route):
-            body = await read_object(request, settings.max_body)
+            body = _one_prompt(await read_object(request, settings.max_body))
             _check(body, chat=chat)
             items = runtime.generate(body, tenant_of(request), name)
             if not body.get("stream"):

@@ -27,6 +27,7 @@ class ChatRequest(ChatBody):
 
 
 class CompletionRequest(CompletionBody):
+    prompt: str | Annotated[list[str], Field(min_length=1, max_length=1)]  # type: ignore[assignment]
     parrot: EagerOptions | None = None
 
 

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import httpx
+import langchain_openai
 import openai
 import pytest
 
@@ -60,6 +61,13 @@ def test_completions_and_their_stream_say_the_same(client):
     chunks = list(client.completions.create(model="default", prompt="hello", temperature=0, stream=True))
     assert "".join(chunk.choices[0].text for chunk in chunks) == whole.choices[0].text
     assert chunks[-1].choices[0].finish_reason == "stop"
+
+
+def test_langchains_completions_have_their_prompt_in_a_list(client, site):
+    said = client.completions.create(model="default", prompt="hello", temperature=0).choices[0].text
+    model = langchain_openai.OpenAI(base_url=site.server.url, api_key="any", model="default", temperature=0)
+    assert model.invoke("hello") == said
+    assert "".join(model.stream("hello")) == said
 
 
 def test_models_lists_every_name(client):
@@ -129,7 +137,8 @@ async def test_the_async_client_streams(site):
         ("/v1/completions", {"model": "default", "messages": ASK}, "messages"),
         ("/v1/completions", {"model": "default"}, "prompt"),
         ("/v1/completions", {"prompt": "x"}, "model"),
-        ("/v1/completions", {"model": "default", "prompt": ["x"]}, "prompt"),
+        ("/v1/completions", {"model": "default", "prompt": ["x", "y"]}, "prompt"),
+        ("/v1/completions", {"model": "default", "prompt": [[1, 2]]}, "prompt"),
         ("/v1/completions", {"model": "default", "prompt": ""}, "prompt"),
         ("/v1/chat/completions", {"model": "default", "messages": ASK, "stream": 1}, "stream"),
         ("/v1/chat/completions", {"model": "default", "messages": ASK, "n": 17}, "n"),
