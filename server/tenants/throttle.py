@@ -14,7 +14,7 @@ from semantic_parrot.server.errors import refusal
 from semantic_parrot.server.tenants.identity import tenant_of
 from semantic_parrot.server.tenants.limits import Limits
 
-WORK = re.compile("/v1/(runs|chat/completions|completions|responses|sessions/[^/]+/calls)")
+WORK = re.compile("/v1/(runs|chat/completions|completions|responses|sessions(/[^/]+/calls)?)")
 
 
 class Throttle:

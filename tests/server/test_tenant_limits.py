@@ -187,6 +187,7 @@ def test_a_refusal_is_openais_and_says_when_to_come_again():
             "/v1/chat/completions",
             "/v1/completions",
             "/v1/responses",
+            "/v1/sessions",
             "/v1/sessions/ses_x/calls",
         ):
             response = http.post(path, json={})
