@@ -53,19 +53,19 @@ def jobs(llm: BaseChatModel, texts: Texts, scale: float, seed: str) -> list[Job]
 
 def _calls(texts: Texts, sizes: dict[str, int], files: int, tokens: int) -> list[Call]:
     calls = [Call(sizes["architect"] + sizes["task"], tokens)]
-    design = texts.count("\nDesign:\n") + tokens
+    # The design is read, and common; so is how a file, and who reviews it, is named.
+    design, name, reviewer = texts.count("\nDesign:\n") + tokens, texts.count("File "), texts.count("\nReviewer ")
 
     def add(role: str, own: str, answers: tuple[int, ...], *begins: tuple[str, int]) -> int:
-        common = (role, sizes[role] + sizes["task"] + design)
-        # The design is read, and common.
-        size = texts.count(own) + tokens * len(answers) - sum(n for _, n in begins)
+        common = (role, sizes[role] + sizes["task"] + design + name)
+        size = texts.count(own) - name + tokens * len(answers) - sum(n for _, n in begins)
         calls.append(Call(size, tokens, (0, *answers), (common, *begins)))
         return len(calls) - 1
 
     each = range(files)
     code = [add("coder", f"File {i}.", ()) for i in each]
     for turn in range(ROUNDS):
-        seen = [(f"file {turn}.{i}", texts.count(f"File {i}:") + tokens) for i in each]
+        seen = [(f"file {turn}.{i}", texts.count(f"File {i}:") - name + tokens + reviewer) for i in each]
         reviews = [
             [add("reviewer", f"File {i}:\nReviewer {k}.", (code[i],), seen[i]) for k in range(REVIEWERS)] for i in each
         ]

@@ -11,6 +11,9 @@ small as it can be, so if some are left over no assignment ends in T. The level 
 up to any of its calls and before the shortest one after any. And for all levels from the first that is wider than the
 engines to the last, the paths through them are bounded together (`paths`).
 
+And of the whole program: all its work is done by the engines, which make at least as many steps together as lie on the
+path with the most, one after the other. Of one engine, beside which nothing can be done, that is the tightest.
+
 Of a trace, the mean completion time is at least
   - the mean of the programs' own bounds;
   - that of shortest-remaining-first on one machine as fast as all engines, which needs of each program only what no
@@ -61,9 +64,11 @@ def program_bound(calls: Sequence[tuple[Cost, Sequence[int]]], engines: int, cos
     """Each call with the indices of its producers, which come before it."""
     took = [cost.alone(costs) for cost, _ in calls]
     heads, tails, depths = [0.0] * len(calls), [0.0] * len(calls), [0] * len(calls)
+    steps = [0.0] * len(calls)
     for i, (cost, producers) in enumerate(calls):
         heads[i] = cost.after + max((heads[p] + took[p] for p in producers), default=0.0)
         depths[i] = max((depths[p] + 1 for p in producers), default=0)
+        steps[i] = cost.steps + max((steps[p] for p in producers), default=0.0)
     for i in range(len(calls) - 1, -1, -1):
         for p in calls[i][1]:
             tails[p] = max(tails[p], calls[i][0].after + took[i] + tails[i])
@@ -71,7 +76,7 @@ def program_bound(calls: Sequence[tuple[Cost, Sequence[int]]], engines: int, cos
     levels: dict[int, list[int]] = {}
     for i, depth in enumerate(depths):
         levels.setdefault(depth, []).append(i)
-    best = path
+    best = max(path, (sum(cost.work for cost, _ in calls) + costs.base * max(steps)) / engines)
     wide = [depth for depth, level in levels.items() if len(level) > engines]
     for level in map(levels.__getitem__, wide):
         within = parallel([(calls[i][0].steps, calls[i][0].work) for i in level], engines, costs.base)

@@ -99,3 +99,11 @@ def test_tokens_that_cost_more_and_more_have_at_most_that_root():
 def test_one_path_alone_waits_for_nobody():
     paths = [Path(2.0, [0])]
     assert together(paths, {0: Tokens.of(100, 0.001, 0.0)}, lambda _: 100.0, 1.0) == pytest.approx(2.0)
+
+
+def test_chains_side_by_side_share_steps_and_not_their_work():
+    call = Cost(0.0, 0.3, 20, Tokens())
+    chains = [(call, []), (call, []), (call, [0]), (call, [1])]
+    costs = Costs(base=0.01)
+    assert program_bound(chains, 1, costs).bound == pytest.approx(4 * 0.3 + 0.01 * 2 * 20)
+    assert program_bound(chains, 2, costs).bound == pytest.approx(2 * (0.3 + 0.01 * 20))
