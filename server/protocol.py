@@ -61,7 +61,11 @@ class Protocol(HttpToolsProtocol):
         if whole or self._lingering is not None or self._transport.is_closing():
             self._transport.close()
             return
-        self._transport.write_eof()
+        try:
+            self._transport.write_eof()
+        except OSError:  # the client has reset the connection, and will read nothing
+            self._transport.close()
+            return
         self.flow.resume_reading()
         self._lingering = self.loop.call_later(LINGER_SECONDS, self._transport.close)
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
+import os
 import socket
 
 import httpx
 import openai
 import pytest
+import uvicorn
 from live import LocalServer
+from uvicorn.server import ServerState
 
 from semantic_parrot.adapters.http_connection import HttpConnections
 from semantic_parrot.core.runtime import Runtime
 from semantic_parrot.core.tenants import LimitsSection, TenantSection, Terms
 from semantic_parrot.server import protocol
+from semantic_parrot.server.app import create_app
 from semantic_parrot.server.service import Settings
+from semantic_parrot.server.slow import impatient
 from semantic_parrot.server.tenants.limits import Limits
 
 from .conftest import Watched
@@ -110,3 +117,31 @@ def test_who_is_refused_and_goes_on_sending_is_left(monkeypatch):
         pytest.raises(ConnectionError),
     ):
         send(server, CHAT)
+
+
+class Reset(asyncio.Transport):
+    """Of a client that has reset its connection, which nobody has noticed yet."""
+
+    closed = False
+
+    def is_closing(self):
+        return self.closed
+
+    def get_write_buffer_size(self):
+        return 0
+
+    def write_eof(self):
+        raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+
+    def close(self):
+        self.closed = True
+
+
+async def test_a_connection_that_its_client_has_reset_is_closed_at_once():
+    transport = Reset()
+    connection = impatient(60)(uvicorn.Config(create_app(Runtime([]))), ServerState(), {})
+    connection.connection_made(transport)
+    connection.data_received(b"POST /v1/chat/comp")
+    connection.transport.close()
+    assert transport.closed
+    connection.connection_lost(None)
