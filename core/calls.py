@@ -154,11 +154,9 @@ class Calls:
     @staticmethod
     async def _within_quota(request: ModelRequest, scheduler: Scheduler, meter: Meter, items: Items) -> Items:
         """`items`, once the prompt has been counted and fits into what the quota leaves. Raises QuotaExceeded."""
-        content = request.prompt if request.messages is None else request.messages
-        assert content is not None
         engine = next((engine for engine in scheduler.engines if engine.healthy), scheduler.engines[0])
         try:
-            tokens = len(await engine.tokenize(content))
+            tokens = len(await engine.tokenize(request.content))
         except Unsupported:  # of a server that does not tell its tokens, usage alone counts, once it says so
             tokens = 0
         try:

@@ -55,6 +55,11 @@ class ModelRequest:
     grammar: Grammar | None = None
     tools: Tools | None = None
 
+    @property
+    def content(self) -> str | tuple[Message, ...]:
+        """The prompt, of either kind."""
+        return self.messages if self.messages is not None else self.prompt or ""
+
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)

@@ -25,14 +25,25 @@ class Intake:
     vocabulary: int
     held: int
 
-    def sequence(
-        self, id: int, request: ModelRequest, arrived: float, directions: Directions, eos: frozenset[int]
-    ) -> Sequence:
-        """`eos`: the model's own tokens that end an answer. Raises EmptyPrompt, ContextOverflow, InvalidRequest."""
-        content = request.prompt if request.messages is None else request.messages
-        if not content:
+    def tokens(self, request: ModelRequest) -> list[int]:
+        """Of its prompt, on any thread. Raises EmptyPrompt, and InvalidRequest as `TextModel.encode` does."""
+        if not request.content:
             raise EmptyPrompt("the prompt is empty")
-        tokens, sampling = self.text.encode(content, request.tools), request.sampling
+        return self.text.encode(request.content, request.tools)
+
+    def sequence(
+        self,
+        id: int,
+        request: ModelRequest,
+        tokens: list[int],
+        arrived: float,
+        directions: Directions,
+        eos: frozenset[int],
+    ) -> Sequence:
+        """`tokens`: of its prompt. `eos`: the model's own that end an answer.
+
+        Raises ContextOverflow, InvalidRequest."""
+        sampling = request.sampling
         self._refuse_unknown("logit_bias", (token for token, _ in sampling.logit_bias))
         self._refuse_unknown("stop_token_ids", sampling.stop_token_ids)
         limit = self._limit(len(tokens), sampling)

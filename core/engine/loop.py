@@ -6,19 +6,21 @@ import contextlib
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from semantic_parrot.core.engine import halving
 from semantic_parrot.core.engine.begun import Begun
-from semantic_parrot.core.engine.compiling import Compiling
 from semantic_parrot.core.engine.draw import Drawn
 from semantic_parrot.core.engine.grammar import Grammars
 from semantic_parrot.core.engine.hop import coming
 from semantic_parrot.core.engine.intake import Intake
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockPool
-from semantic_parrot.core.engine.messages import Failed, Finished, PrefixesChanged, Reply, Text
+from semantic_parrot.core.engine.messages import Failed, Finished, PrefixesChanged, Reply, Text, Tokens
 from semantic_parrot.core.engine.offload import Offload
 from semantic_parrot.core.engine.outline import Outline
 from semantic_parrot.core.engine.planner import Batch, Planner, Work
+from semantic_parrot.core.engine.preparing import Preparing
 from semantic_parrot.core.engine.runner import Runner
 from semantic_parrot.core.engine.salted_tree import PUBLIC
 from semantic_parrot.core.engine.sampler import NONE_LEFT, UNREADABLE
@@ -27,7 +29,9 @@ from semantic_parrot.core.engine.text import TextModel
 from semantic_parrot.core.engines.protocol import UNDIRECTED, CachedPrefix, Directions, Done, Keep, Stats, Usage
 from semantic_parrot.core.errors import BadLogits, InvalidRequest, OutOfMemory, ParrotError
 from semantic_parrot.core.events import Timings
-from semantic_parrot.core.request import ModelRequest
+from semantic_parrot.core.grammar import Grammar
+from semantic_parrot.core.request import Message, ModelRequest
+from semantic_parrot.core.sampling import Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,40 +72,51 @@ class EngineLoop:
         self._eos = frozenset(eos)
         self._context = context
         self._intake = Intake(text, context, vocabulary, pool.total * BLOCK_SIZE)
-        self._compiling = Compiling(grammars)
+        self._grammars = grammars
+        self._preparing = Preparing()
         self._live: dict[int, Sequence] = {}
         self._begun: dict[int, Begun] = {}  # of prompts that are filled ahead, until they are cancelled
         self._computed = self._reused = self._generated = self._steps = self.coming = 0
 
     @property
     def busy(self) -> bool:
-        return bool(self._live or self._planner.ahead)
+        return bool(self._live or self._preparing.busy or self._planner.ahead)
 
     def submit(
         self, id: int, request: ModelRequest, arrived: float, directions: Directions = UNDIRECTED
-    ) -> Failed | None:
+    ) -> Reply | None:
         """Queue a request; a Failed if it can't be run, which concerns no other."""
-        try:
-            self._live[id] = sequence = self._intake.sequence(id, request, arrived, directions, self._eos)
-        except ParrotError as error:
-            return Failed(id, error.code, error.message, error.where)
+        make = partial(self._intake.tokens, request)
+        then = partial(self._enter, id, request, arrived, directions)
+        return self._preparing.tokens(id, request.content, request.tools, make, then)
+
+    def tokenize(self, id: int, content: str | tuple[Message, ...]) -> Reply | None:
+        """Its Tokens, or a Failed; None: they come with a later step."""
+        return self._preparing.tokens(id, content, None, partial(self.text.encode, content), partial(Tokens, id))
+
+    def _enter(self, id: int, request: ModelRequest, arrived: float, directions: Directions, tokens: list[int]) -> None:
+        self._live[id] = sequence = self._intake.sequence(id, request, tokens, arrived, directions, self._eos)
         grammar = request.grammar
         if request.tools is not None and request.tools.forced:
             grammar = self.text.call_grammar(request.tools)
-        if grammar is not None:
-            self._compiling.add(sequence, grammar)
-        else:
+        if grammar is None:
             self._planner.add(sequence)
-        return None
+            return
+        compiled = self._grammars.compile(grammar, directions.salt)
+        late = InvalidRequest("the grammar takes too long to compile", where=grammar.where)
+        self._preparing.grammar(id, compiled, partial(self._constrain, sequence, grammar), late)
+
+    def _constrain(self, s: Sequence, grammar: Grammar, compiled: Any) -> None:
+        ignore = s.sampling.ignore_eos
+        s.constraint = self._grammars.constraint(compiled, grammar, self._eos, ignore_eos=ignore)
+        self._planner.add(s)
 
     def publish(self, number: int, request: ModelRequest) -> int:
         """Fill the known beginning of `request`, in whole blocks, for all to read, and keep it for ever: its tokens.
 
         To be called before anything else is asked. Raises InvalidRequest if it is shorter than a block, or there is no
         room for it."""
-        content = request.prompt if request.messages is None else request.messages
-        assert content is not None
-        tokens = self.text.beginning(content, request.tools).sure
+        tokens = self.text.beginning(request.content, request.tools).sure
         whole = tokens[: len(tokens) // BLOCK_SIZE * BLOCK_SIZE]
         if not whole:
             raise InvalidRequest(f"it has {len(tokens)} tokens, and a block has {BLOCK_SIZE}")
@@ -117,31 +132,41 @@ class EngineLoop:
 
     def prefill(self, id: int, request: ModelRequest, keep: tuple[Keep, ...] = (), salt: str = "") -> None:
         """Fill the known beginning of a request that is still to come. What can't be filled is its own affair."""
-        content = request.prompt if request.messages is None else request.messages
-        assert content is not None
-        with contextlib.suppress(ParrotError):
-            begun = self._begun[id] = self.text.beginning(content, request.tools, self._begun.get(id))
-            tokens = begun.sure[: self._context]
-            if tokens:
-                stream = self.text.stream(())
-                now = time.monotonic()
-                size, directions = len(tokens), Directions(keep=keep, salt=salt)
-                sequence = Sequence(id, tokens, size, size, request.sampling, stream, now, directions, ahead=True)
-                self._planner.add_ahead(sequence)
+        content, tools, before = request.content, request.tools, self._begun.get(id)
+
+        def begin() -> Begun | None:
+            with contextlib.suppress(ParrotError):
+                return self.text.beginning(content, tools, before)
+            return None
+
+        self._preparing.remove(id)  # of the text when it was shorter
+        then = partial(self._fill, id, request.sampling, Directions(keep=keep, salt=salt))
+        self._preparing.tokens(id, content, tools, begin, then)
+
+    def _fill(self, id: int, sampling: Sampling, directions: Directions, begun: Begun | None) -> None:
+        if begun is None:
+            return
+        self._begun[id] = begun
+        tokens = begun.sure[: self._context]
+        if tokens:
+            stream, size, now = self.text.stream(()), len(tokens), time.monotonic()
+            sequence = Sequence(id, tokens, size, size, sampling, stream, now, directions, ahead=True)
+            self._planner.add_ahead(sequence)
 
     def cancel(self, id: int) -> None:
         """Forget a request and free its blocks; one that has ended already is ignored."""
         self._planner.remove_ahead(id)
         self._begun.pop(id, None)
-        if (sequence := self._live.pop(id, None)) is not None and not self._compiling.remove(id):
+        prepared = not self._preparing.remove(id)
+        if (sequence := self._live.pop(id, None)) is not None and prepared:
             self._planner.remove(sequence)
 
     def step(self) -> list[Reply]:
         """Run one batch; what became of it."""
-        replies, began, self.coming = self._compiled(), time.monotonic(), 0
+        replies, began, self.coming = self._prepared(), time.monotonic(), 0
         step = self._next or self._launch(self._planner.plan(began))
         if step is None:
-            self._compiling.wait()
+            self._preparing.wait()
             return replies
         running = self._planner.running  # those that ended, or were cancelled, since the step was launched are not
         for work in step.work:
@@ -197,15 +222,12 @@ class EngineLoop:
             waiting=len(self._planner.waiting),
         )
 
-    def _compiled(self) -> list[Reply]:
-        """Queue what has its grammar by now, and refuse what can't have one."""
-        replies: list[Reply] = []
-        for sequence, error in self._compiling.ready(self._eos):
-            if error is None:
-                self._planner.add(sequence)
-            else:
-                del self._live[sequence.id]
-                replies.append(Failed(sequence.id, error.code, error.message, error.where))
+    def _prepared(self) -> list[Reply]:
+        """Queue what has its tokens and its grammar by now, and refuse what can't have them."""
+        replies = self._preparing.ready()
+        for reply in replies:
+            if isinstance(reply, Failed):
+                self._live.pop(reply.id, None)
         return replies
 
     def _advance(self, s: Sequence, token: int | InvalidRequest, now: float) -> list[Reply]:

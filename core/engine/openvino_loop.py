@@ -6,18 +6,20 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from semantic_parrot.core.engine.intake import Intake
-from semantic_parrot.core.engine.messages import Failed, Finished, PrefixesChanged, Reply, Text
+from semantic_parrot.core.engine.messages import Failed, Finished, PrefixesChanged, Reply, Text, Tokens
+from semantic_parrot.core.engine.preparing import Preparing
 from semantic_parrot.core.engine.sequence import Sequence
 from semantic_parrot.core.engine.text import TextModel
 from semantic_parrot.core.engines.protocol import UNDIRECTED, CachedPrefix, Directions, Done, Keep, Stats, Usage
-from semantic_parrot.core.errors import InvalidRequest, OutOfMemory, ParrotError, Unsupported
+from semantic_parrot.core.errors import InvalidRequest, OutOfMemory, Unsupported
 from semantic_parrot.core.events import Timings
-from semantic_parrot.core.request import ModelRequest
+from semantic_parrot.core.request import Message, ModelRequest
 
 #: It takes none of 1, which leaves the likeliest token alone; this does too.
 MOST_MIN_P = 1 - 1e-6
@@ -56,41 +58,55 @@ class OpenVinoLoop:
         self._pipeline = pipeline
         self._eos = frozenset(eos)
         self._intake = Intake(text, context, vocabulary, blocks * block)
+        self._preparing = Preparing()
         self._blocks = blocks
         self._live: dict[int, _Live] = {}
         self._computed = self._generated = self._steps = 0
 
     @property
     def busy(self) -> bool:
-        # What was cancelled is only let go in a step.
-        return bool(self._live) or self._pipeline.has_non_finished_requests()
+        return self._preparing.busy or self._computing
 
     def submit(
         self, id: int, request: ModelRequest, arrived: float, directions: Directions = UNDIRECTED
-    ) -> Failed | None:
-        """Queue a request; a Failed if it can't be run, which concerns no other."""
+    ) -> Reply | None:
+        """As EngineLoop's."""
+        make = partial(self._intake.tokens, request)
+        then = partial(self._enter, id, request, arrived, directions)
+        return self._preparing.tokens(id, request.content, request.tools, make, then)
+
+    def tokenize(self, id: int, content: str | tuple[Message, ...]) -> Reply | None:
+        """As EngineLoop's."""
+        return self._preparing.tokens(id, content, None, partial(self.text.encode, content), partial(Tokens, id))
+
+    def _enter(self, id: int, request: ModelRequest, arrived: float, directions: Directions, tokens: list[int]) -> None:
+        sequence = self._intake.sequence(id, request, tokens, arrived, directions, self._eos)
         try:
-            sequence = self._intake.sequence(id, request, arrived, directions, self._eos)
-            tokens = self._tensor(np.array([sequence.tokens], dtype=np.int64))
-            self._live[id] = _Live(sequence, self._pipeline.add_request(id, tokens, self._config(sequence)))
-        except ParrotError as error:
-            return Failed(id, error.code, error.message, error.where)
+            prompt = self._tensor(np.array([tokens], dtype=np.int64))
+            self._live[id] = _Live(sequence, self._pipeline.add_request(id, prompt, self._config(sequence)))
         except RuntimeError as error:  # its checks: the last line says which
-            message = f"OpenVINO refuses the request: {str(error).strip().splitlines()[-1]}"
-            return Failed(id, InvalidRequest.code, message)
-        return None
+            why = str(error).strip().splitlines()[-1]
+            raise InvalidRequest(f"OpenVINO refuses the request: {why}") from error
+
+    @property
+    def _computing(self) -> bool:
+        # What was cancelled is only let go in a step.
+        return bool(self._live) or self._pipeline.has_non_finished_requests()
 
     def cancel(self, id: int) -> None:
+        self._preparing.remove(id)
         if (live := self._live.pop(id, None)) is not None:
             live.handle.cancel()
 
     def step(self) -> list[Reply]:
-        if not self.busy:
-            return []
+        replies = self._preparing.ready()
+        if not self._computing:
+            self._preparing.wait()
+            return replies
         self._pipeline.step()
         self._steps += 1
         now = time.monotonic()
-        return [reply for live in list(self._live.values()) for reply in self._read(live, now)]
+        return [*replies, *(reply for live in list(self._live.values()) for reply in self._read(live, now))]
 
     def stats(self) -> Stats:
         used = round(self._blocks * self._pipeline.get_metrics().cache_usage / 100)

@@ -15,7 +15,6 @@ from semantic_parrot.core.engine.hop import PATIENCE
 from semantic_parrot.core.engine.messages import (
     Cancel,
     Command,
-    Failed,
     ForgetPrefixes,
     Generate,
     GetOutline,
@@ -29,7 +28,6 @@ from semantic_parrot.core.engine.messages import (
     Reply,
     Report,
     Tokenize,
-    Tokens,
     decode_commands,
     encode_replies,
 )
@@ -149,10 +147,7 @@ def serve(channel: Channel) -> int:
                 engine.forget_prefixes()
                 return Report(id, engine.stats())
             case Tokenize(id, content):
-                try:
-                    return Tokens(id, engine.text.encode(content))
-                except ParrotError as error:
-                    return Failed(id, error.code, error.message, error.where)
+                return engine.tokenize(id, content)
             case Load():
                 raise AssertionError("the model is loaded already")
         return None

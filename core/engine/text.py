@@ -18,7 +18,7 @@ _HALF = "\ufffd"  # how a decoder shows the bytes of a character that is not who
 
 
 class TextModel:
-    """A model's tokenizer and chat template (a `transformers` tokenizer)."""
+    """A model's tokenizer and chat template (a `transformers` tokenizer). Several threads may use it at once."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -29,6 +29,8 @@ class TextModel:
         self.vocabulary = Vocabulary(tokenizer)
         self._format = tool_format(tokenizer)
         self._added: dict[str, int] = tokenizer.get_added_vocab()
+        # The first use may change settings of the Rust tokenizer, which must not happen while another thread uses it.
+        self._ids(" ", special=False)
 
     @property
     def calls(self) -> str | None:

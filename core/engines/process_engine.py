@@ -160,6 +160,9 @@ class ProcessEngine(ABC):
         child = self._up()
         try:
             reply = await child.ask(id, command).get()
+        except asyncio.CancelledError:
+            child.send(Cancel(id))  # a long text may wait to be tokenised
+            raise
         finally:
             child.forget(id)
         if isinstance(reply, Failed):

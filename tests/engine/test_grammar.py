@@ -12,7 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from semantic_parrot.core.engine import compiling, grammar
+from semantic_parrot.core.engine import grammar, preparing
 from semantic_parrot.core.engines.protocol import Directions
 from semantic_parrot.core.grammar import Grammar, schema_grammar
 
@@ -188,9 +188,9 @@ def test_what_the_library_refuses_is_an_error_of_one_request(b, ask, constrained
 
 
 def test_one_that_takes_too_long_to_compile(b, ask, constrained, monkeypatch):
-    monkeypatch.setattr(compiling, "COMPILING", 0.2)
+    monkeypatch.setattr(preparing, "COMPILING", 0.2)
     gate = Event()
-    grammars = b.loop._compiling._grammars
+    grammars = b.loop._grammars
     compile = grammars._compile
     monkeypatch.setattr(grammars, "_compile", lambda g: (gate.wait(), compile(g))[1])
     bad, good = b.submit(constrained(Grammar("regex", "never seen", "f"))), b.submit(ask("Hello", 5))
@@ -221,8 +221,8 @@ def test_a_mask_that_takes_too_long_ends_its_request_only(b, ask, constrained, m
 def compiled(b, monkeypatch):
     """The texts of the grammars that are compiled."""
     made = []
-    compile = b.loop._compiling._grammars._compile
-    monkeypatch.setattr(b.loop._compiling._grammars, "_compile", lambda g: (made.append(g.text), compile(g))[1])
+    compile = b.loop._grammars._compile
+    monkeypatch.setattr(b.loop._grammars, "_compile", lambda g: (made.append(g.text), compile(g))[1])
     return made
 
 
@@ -238,7 +238,7 @@ def test_a_tenants_grammar_is_compiled_for_nobody_else(b, constrained, compiled,
         b.submit(request, Directions(salt=salt))
         b.drain()
         assert len(compiled) == min(i, 3)
-    kept = b.loop._compiling._grammars._cache
+    kept = b.loop._grammars._cache
     kept.clear()
     monkeypatch.setattr(grammar, "CACHED", 4)
     for i in range(6):
