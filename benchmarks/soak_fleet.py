@@ -43,9 +43,9 @@ if TYPE_CHECKING:
 
 #: Different programs: the texts of each are known before anything is killed.
 PROGRAMS = 12
-#: Between two kills, at most so many times what the server took to start: a kill an engine's load is the mean. Faster
+#: Between two kills, at most so many times what the server took to start: so that most hit engines that are up. Faster
 #: ones kill what is loading again and again, until it counts as hopeless, which is another promise.
-PAUSE = 2.0
+PAUSE = 1.5
 PATIENCE = 600.0
 
 #: Kills something of a server's, and says what; None: there was nothing.
