@@ -23,6 +23,7 @@ from semantic_parrot.core.engine.messages import (
     decode_replies,
     encode_commands,
 )
+from semantic_parrot.core.engines.hope import Lost
 from semantic_parrot.core.engines.protocol import ModelLoadError, PrefixChange
 from semantic_parrot.core.errors import EngineFailed, InvalidRequest
 
@@ -179,7 +180,7 @@ async def load(options: Options, reader: asyncio.StreamReader, writer: asyncio.S
 
 
 async def spawn(options: Options) -> tuple[Child, Ready]:
-    """A process that has loaded the model, and what it says of it. Raises ModelLoadError."""
+    """A process that has loaded the model, and what it says of it. Raises ModelLoadError; Lost, if it was killed."""
     ours, theirs = socket.socketpair()
     try:
         with theirs:
@@ -209,4 +210,5 @@ async def spawn(options: Options) -> tuple[Child, Ready]:
         return Child(_Local(process), reader, writer), ready
     writer.close()
     code = await process.wait()
-    raise ModelLoadError(f"the engine process ended with code {code} while it loaded {options.model_dir}")
+    kind = Lost if code < 0 else ModelLoadError  # a signal: somebody, or the system for want of memory
+    raise kind(f"the engine process ended with code {code} while it loaded {options.model_dir}")

@@ -8,15 +8,11 @@ from collections.abc import Sequence
 
 from semantic_parrot.core.engine.child import spawn
 from semantic_parrot.core.engine.messages import Options
+from semantic_parrot.core.engines.hope import Hope
 from semantic_parrot.core.engines.process_engine import ProcessEngine
 from semantic_parrot.core.engines.protocol import ModelLoadError
 
 logger = logging.getLogger(__name__)
-
-#: Seconds before a restart, by how many in a row failed to load.
-BACKOFF = (0.0, 0.5, 1.0, 2.0, 5.0, 30.0)
-#: Failures in a row after which nobody waits for the next try.
-HOPELESS = 6
 
 
 class KeptEngine(ProcessEngine):
@@ -27,7 +23,7 @@ class KeptEngine(ProcessEngine):
         super().__init__(name, names, options)
         self._keeper: asyncio.Task[None] | None = None
         self._up_again = asyncio.Event()
-        self._failures = 0  # in a row, to load the model again
+        self._hope = Hope(self._changed)
 
     @property
     def trouble(self) -> str:
@@ -37,7 +33,7 @@ class KeptEngine(ProcessEngine):
 
     @property
     def coming(self) -> bool:
-        return self._keeper is not None and not self.healthy and self._failures < HOPELESS
+        return self._keeper is not None and not self.healthy and not self._hope.lost
 
     async def recovered(self) -> None:
         """Returns once the engine is healthy (at once, if it is)."""
@@ -50,6 +46,7 @@ class KeptEngine(ProcessEngine):
         self._keeper = asyncio.create_task(self._keep(), name=f"keeper of {self.name}")
 
     async def close(self) -> None:
+        self._hope.over()
         await self._stop(self._keeper)
         self._keeper = None
 
@@ -58,17 +55,18 @@ class KeptEngine(ProcessEngine):
         while True:
             assert self._child is not None
             await self._child.ended
+            self._hope.down()
             self._ended()
             self._changed()
             logger.error("engine %s died (%s); restarting it", self.name, await self._child.reap())
             while not self._child.alive:
-                await asyncio.sleep(BACKOFF[min(self._failures, len(BACKOFF) - 1)])
+                await asyncio.sleep(self._hope.pause)
                 try:
                     self._took(*await spawn(self._options))
-                    self._failures = 0
+                    self._hope.over()
                     self._up_again.set()
                     self._changed()
                 except ModelLoadError as error:
-                    self._failures += 1
+                    self._hope.failed(error)
                     self._changed()
                     logger.error("engine %s can't be restarted: %s", self.name, error)

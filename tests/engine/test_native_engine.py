@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from semantic_parrot.core.engine.child import environment
+from semantic_parrot.core.engines.hope import Lost
 from semantic_parrot.core.engines.native import NativeEngine
 from semantic_parrot.core.engines.protocol import Delta, Directions, Done, Mark, ModelLoadError, PrefixChange
 from semantic_parrot.core.errors import ContextOverflow, EmptyPrompt, EngineFailed, InvalidRequest
@@ -132,6 +133,18 @@ async def test_a_process_that_dies_while_it_loads(tiny):
     with pytest.raises(ModelLoadError, match="ended with code 1 while it loaded"):
         await e.start()
     assert not e.healthy
+
+
+async def test_a_process_that_is_killed_while_it_loads_is_lost(tiny):
+    here = psutil.Process()
+    before, e = set(here.children()), engine(tiny("llama"))
+    starting = asyncio.create_task(e.start())
+    while not (born := set(here.children()) - before):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    for process in born:
+        process.kill()
+    with pytest.raises(Lost, match="while it loaded"):
+        await starting
 
 
 PARENT = """

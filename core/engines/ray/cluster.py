@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 from semantic_parrot.core.engine.child import LINE
-from semantic_parrot.core.engines.protocol import ModelLoadError
+from semantic_parrot.core.engines.hope import Lost
 from semantic_parrot.core.engines.ray.messages import (
     Drop,
     Gone,
@@ -54,7 +54,7 @@ class Link:
             self._writer.write(encode_order(order))
 
     async def place(self, needs: Needs) -> Replica:
-        """Returns once it listens on a node that had room. Cancelled: it is not wanted. Raises ModelLoadError."""
+        """Returns once it listens on a node that had room. Cancelled: it is not wanted. Raises Lost."""
         id, loop = next(self._ids), asyncio.get_running_loop()
         placed: asyncio.Future[Placed] = loop.create_future()
         gone: asyncio.Future[str] = loop.create_future()
@@ -64,7 +64,7 @@ class Link:
             either: set[asyncio.Future[Any]] = {placed, gone}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not placed.done():
-                raise ModelLoadError(f"it can't be placed: {gone.result()}")
+                raise Lost(f"it can't be placed: {gone.result()}")
             return Replica(placed.result(), gone, lambda: self.say(Drop(id)))
         except asyncio.CancelledError:
             self.say(Drop(id))
@@ -113,7 +113,7 @@ class Cluster:
         self._joining = asyncio.Lock()
 
     async def place(self, needs: Needs) -> Replica:
-        """As Link's; the cluster is joined before, if it is not. Raises ModelLoadError."""
+        """As Link's; the cluster is joined before, if it is not. Raises Lost."""
         async with self._joining:
             if self._link is None or not self._link.alive:
                 if self._link is not None:
@@ -129,7 +129,7 @@ class Cluster:
 
 
 async def join(address: str) -> Link:
-    """Raises ModelLoadError."""
+    """Raises Lost."""
     ours, theirs = socket.socketpair()
     try:
         with theirs:
@@ -153,7 +153,7 @@ async def join(address: str) -> Link:
             line = await reader.readline()
         word = decode_word(line) if line else NoCluster(f"no Ray cluster at {address}: Ray ended its process")
         if isinstance(word, NoCluster):
-            raise ModelLoadError(word.message)
+            raise Lost(word.message)
         assert isinstance(word, Joined)
         joined = True
         return Link(process, reader, writer)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from semantic_parrot.core.engine.child import Child
 from semantic_parrot.core.engine.messages import Options, Ready
-from semantic_parrot.core.engines.kept_engine import BACKOFF, HOPELESS
+from semantic_parrot.core.engines.hope import Hope
 from semantic_parrot.core.engines.protocol import ModelInfo, ModelLoadError
 from semantic_parrot.core.engines.tree_engine import TreeEngine
 
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from semantic_parrot.core.engines.ray.pool import RayPool
 
 log = logging.getLogger(__name__)
-
-#: Seconds until calls do not wait any more for a replica that waits for room.
-PATIENCE = 300.0
 
 
 class RayEngine(TreeEngine):
@@ -36,8 +33,7 @@ class RayEngine(TreeEngine):
         self._keeper: asyncio.Task[None] | None = None
         self._stirred = asyncio.Event()
         self._stage = "it has not been started"
-        self._failures = 0  # in a row, to load the model
-        self._late = False  # it has waited for room so long that nobody waits for it any more
+        self._hope = Hope(self._give_up)
 
     @property
     def alive(self) -> bool:
@@ -50,8 +46,7 @@ class RayEngine(TreeEngine):
 
     @property
     def coming(self) -> bool:
-        hopeless = self._late or self._failures >= HOPELESS
-        return self._keeper is not None and self.wanted and not self.alive and not hopeless
+        return self._keeper is not None and self.wanted and not self.alive and not self._hope.lost
 
     @property
     def trouble(self) -> str:
@@ -67,6 +62,7 @@ class RayEngine(TreeEngine):
         await self.pool.start()
 
     async def close(self) -> None:
+        self._hope.over()
         await self._stop(self._keeper)
         self._keeper = None
         await self.pool.closed(self)
@@ -101,13 +97,14 @@ class RayEngine(TreeEngine):
             try:
                 started = await self._start_one()
             except ModelLoadError as error:
-                self._failures += 1
+                self._hope.failed(error)
                 self._stage = str(error)
                 self._changed()
                 if not self.pool.failed(error):
                     log.error("engine %s can't be started: %s", self.name, error)
-                await asyncio.sleep(BACKOFF[min(self._failures, len(BACKOFF) - 1)])
+                await asyncio.sleep(self._hope.pause)
                 continue
+            self._hope.over()
             if started is not None:
                 await self._live(*started)
 
@@ -115,23 +112,20 @@ class RayEngine(TreeEngine):
         """None: it is not wanted any more. Raises ModelLoadError."""
         starting = asyncio.create_task(self.pool.spawn(self))
         starting.add_done_callback(lambda _: self.stir())
-        patience = asyncio.get_running_loop().call_later(PATIENCE, self._give_up)
+        self._hope.down()
         try:
             await self._until(lambda: starting.done() or not self.wanted)
             return starting.result() if starting.done() else None
         finally:
-            patience.cancel()
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)
 
     def _give_up(self) -> None:
-        self._late = True
         log.error("engine %s is not waited for any more: %s", self.name, self._stage)
         self._changed()
 
     async def _live(self, child: Child, ready: Ready) -> None:
         """From when the process is ready until it is gone."""
-        self._failures, self._late = 0, False
         self._took(child, ready)
         child.ended.add_done_callback(lambda _: self.stir())
         self._changed()

@@ -11,10 +11,11 @@ from typing import Any
 
 from semantic_parrot.core.engine.child import Child, environment, load
 from semantic_parrot.core.engine.messages import Options, Ready
+from semantic_parrot.core.engines.hope import PATIENCE, Lost
 from semantic_parrot.core.engines.protocol import ModelLoadError
 from semantic_parrot.core.engines.ray.cluster import Cluster
 from semantic_parrot.core.engines.ray.demand import Demand
-from semantic_parrot.core.engines.ray.engine import PATIENCE, RayEngine
+from semantic_parrot.core.engines.ray.engine import RayEngine
 from semantic_parrot.core.engines.ray.messages import Needs
 from semantic_parrot.core.engines.ray.replica import Replica
 
@@ -121,7 +122,7 @@ class RayPool:
         return not self._first.cancelled() and self._first.exception() is not None
 
     async def spawn(self, engine: RayEngine) -> tuple[Child, Ready]:
-        """A process in the cluster that has loaded the model. Raises ModelLoadError."""
+        """A process in the cluster that has loaded the model. Raises ModelLoadError, Lost for all but the model's."""
         engine.say(f"it waits for room in the Ray cluster at {self._cluster.address} ({self._needs})")
         replica = await self._cluster.place(replace(self._needs, env=environment({})))
         engine.say(f"it loads the model on {replica.host}")
@@ -140,7 +141,7 @@ async def _load(replica: Replica, options: Options) -> tuple[Child, Ready]:
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         ready = loading.result() if loading.done() else None
         if ready is None:
-            raise ModelLoadError(f"the replica on {replica.host} was lost while it loaded {options.model_dir}")
+            raise Lost(f"the replica on {replica.host} was lost while it loaded {options.model_dir}")
     except BaseException:
         loading.cancel()
         writer.close()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from semantic_parrot.core.engine.child import LINE
-from semantic_parrot.core.engines.protocol import ModelLoadError
+from semantic_parrot.core.engines.hope import Lost
 from semantic_parrot.core.engines.ray.actor import LOOKS
 from semantic_parrot.core.engines.ray.messages import Placed
 
@@ -30,7 +30,7 @@ class Replica:
         return await asyncio.shield(self.gone)
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, float]:
-        """(reader, writer, seconds by which its clock is ahead of ours). Raises ModelLoadError."""
+        """(reader, writer, seconds by which its clock is ahead of ours). Raises Lost."""
         where = f"the replica at {self.host}:{self._placed.port}"
         try:
             async with asyncio.timeout(CONNECT):
@@ -47,7 +47,7 @@ class Replica:
                     writer.close()
                     raise
         except (OSError, ValueError) as error:  # a timeout is an OSError; a connection that was closed says nothing
-            raise ModelLoadError(f"{where} can't be spoken to: {error or type(error).__name__}") from None
+            raise Lost(f"{where} can't be spoken to: {error or type(error).__name__}") from None
 
 
 async def _ahead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> float:
