@@ -34,6 +34,8 @@ from live import LiveServer
 
 SCALE, KV, FACTOR = 6, 2624, 4.0
 APPS = [(prompt // SCALE, answer // SCALE) for prompt, answer in ((7437, 704), (1116, 89), (1694, 631), (2031, 416))]
+#: Requests a second between which the limit is looked for: what all ways are expected to serve, and none.
+RATES = 8.0, 128.0
 FLAGS = ("--kv-tokens", str(KV), "--kv-offload-tokens", "0")
 WAYS: dict[str, tuple[int, tuple[str, ...]]] = {
     "round-robin": (2, ("--engines", "1")),
@@ -100,7 +102,7 @@ async def measure(servers: dict[str, list[LiveServer]], seconds: float, probes: 
             for app in range(len(APPS)):
                 alone.append(await ways["parrot"].one(app))
         objective = FACTOR * statistics.mean(alone)
-        bounds = {name: [0.25, 32.0] for name in ways}
+        bounds = {name: list(RATES) for name in ways}
         tried: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
         for number in range(probes):
             for name, way in ways.items():
@@ -127,6 +129,8 @@ def main() -> None:
         }
         found = asyncio.run(measure(servers, args.seconds, args.probes))
     for name, rate in found["rates"].items():
+        if found["within"][name][0] == RATES[0] or found["within"][name][1] == RATES[1]:
+            print(f"{name}: its limit is not between {RATES[0]:g} and {RATES[1]:g} requests a second")
         print(f"{name}: {rate:.2f} requests a second; parrot {found['rates']['parrot'] / rate:.2f} times")
     if args.json:
         args.json.write_text(json.dumps({**about(), "kv_tokens": KV, "apps": APPS, **found}, indent=1) + "\n")
