@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Set
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -47,11 +48,11 @@ GPUS |= {f"{name}, tree": replace(costs, tree=1) for name, costs in GPUS.items()
 RESULTS = Path(__file__).parent / "results" / "routing_w4.json"
 
 
-class Balancer(Fleet):
+class Balancer(Fleet, ABC):
     """Who places by what a balancer in front of the engines knows: nothing of the task."""
 
-    def pick(self) -> EngineState:
-        raise NotImplementedError
+    @abstractmethod
+    def pick(self) -> EngineState: ...
 
     def best(
         self,

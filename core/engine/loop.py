@@ -16,21 +16,21 @@ from semantic_parrot.core.engine.grammar import Grammars
 from semantic_parrot.core.engine.hop import coming
 from semantic_parrot.core.engine.intake import Intake
 from semantic_parrot.core.engine.kv import BLOCK_SIZE, BlockPool
-from semantic_parrot.core.engine.messages import Failed, Finished, PrefixesChanged, Reply, Text, Tokens
+from semantic_parrot.core.engine.messages import Failed, Finished, PrefixesChanged, Reply, Text
 from semantic_parrot.core.engine.offload import Offload
 from semantic_parrot.core.engine.outline import Outline
 from semantic_parrot.core.engine.planner import Batch, Planner, Work
-from semantic_parrot.core.engine.preparing import Preparing
+from semantic_parrot.core.engine.receiving import Receiving
 from semantic_parrot.core.engine.runner import Runner
 from semantic_parrot.core.engine.salted_tree import PUBLIC
 from semantic_parrot.core.engine.sampler import NONE_LEFT, UNREADABLE
 from semantic_parrot.core.engine.sequence import Sequence
 from semantic_parrot.core.engine.text import TextModel
-from semantic_parrot.core.engines.protocol import UNDIRECTED, CachedPrefix, Directions, Done, Keep, Stats, Usage
+from semantic_parrot.core.engines.protocol import CachedPrefix, Directions, Done, Keep, Stats, Usage
 from semantic_parrot.core.errors import BadLogits, InvalidRequest, OutOfMemory, ParrotError
 from semantic_parrot.core.events import Timings
 from semantic_parrot.core.grammar import Grammar
-from semantic_parrot.core.request import Message, ModelRequest
+from semantic_parrot.core.request import ModelRequest
 from semantic_parrot.core.sampling import Sampling
 
 
@@ -43,7 +43,7 @@ class Launched:
     drawn: Drawn | None
 
 
-class EngineLoop:
+class EngineLoop(Receiving):
     """`eos`: the token ids that end an answer. `context`: prompt and output together, in tokens. `vocabulary`: tokens
     that have a logit. `offload`: the planner's. `overlap`: the next step is launched before the tokens of one are read,
     where they can't change what it is. `coming`: calls that the next step should wait for (see `hop`)."""
@@ -62,7 +62,7 @@ class EngineLoop:
         offload: Offload | None = None,
         overlap: bool = False,
     ) -> None:
-        self.text = text
+        super().__init__(text, Intake(text, context, vocabulary, pool.total * BLOCK_SIZE))
         self._runner = runner
         self._planner = planner
         self._pool = pool
@@ -71,9 +71,7 @@ class EngineLoop:
         self._next: Launched | None = None
         self._eos = frozenset(eos)
         self._context = context
-        self._intake = Intake(text, context, vocabulary, pool.total * BLOCK_SIZE)
         self._grammars = grammars
-        self._preparing = Preparing()
         self._live: dict[int, Sequence] = {}
         self._begun: dict[int, Begun] = {}  # of prompts that are filled ahead, until they are cancelled
         self._computed = self._reused = self._generated = self._steps = self.coming = 0
@@ -81,18 +79,6 @@ class EngineLoop:
     @property
     def busy(self) -> bool:
         return bool(self._live or self._preparing.busy or self._planner.ahead)
-
-    def submit(
-        self, id: int, request: ModelRequest, arrived: float, directions: Directions = UNDIRECTED
-    ) -> Reply | None:
-        """Queue a request; a Failed if it can't be run, which concerns no other."""
-        make = partial(self._intake.tokens, request)
-        then = partial(self._enter, id, request, arrived, directions)
-        return self._preparing.tokens(id, request.content, request.tools, make, then)
-
-    def tokenize(self, id: int, content: str | tuple[Message, ...]) -> Reply | None:
-        """Its Tokens, or a Failed; None: they come with a later step."""
-        return self._preparing.tokens(id, content, None, partial(self.text.encode, content), partial(Tokens, id))
 
     def _enter(self, id: int, request: ModelRequest, arrived: float, directions: Directions, tokens: list[int]) -> None:
         self._live[id] = sequence = self._intake.sequence(id, request, tokens, arrived, directions, self._eos)

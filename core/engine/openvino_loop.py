@@ -6,20 +6,19 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from semantic_parrot.core.engine.intake import Intake
-from semantic_parrot.core.engine.messages import Failed, Finished, PrefixesChanged, Reply, Text, Tokens
-from semantic_parrot.core.engine.preparing import Preparing
+from semantic_parrot.core.engine.messages import Failed, Finished, PrefixesChanged, Reply, Text
+from semantic_parrot.core.engine.receiving import Receiving
 from semantic_parrot.core.engine.sequence import Sequence
 from semantic_parrot.core.engine.text import TextModel
-from semantic_parrot.core.engines.protocol import UNDIRECTED, CachedPrefix, Directions, Done, Keep, Stats, Usage
+from semantic_parrot.core.engines.protocol import CachedPrefix, Directions, Done, Keep, Stats, Usage
 from semantic_parrot.core.errors import InvalidRequest, OutOfMemory, Unsupported
 from semantic_parrot.core.events import Timings
-from semantic_parrot.core.request import Message, ModelRequest
+from semantic_parrot.core.request import ModelRequest
 
 #: It takes none of 1, which leaves the likeliest token alone; this does too.
 MOST_MIN_P = 1 - 1e-6
@@ -33,7 +32,7 @@ class _Live:
     handle: Any
 
 
-class OpenVinoLoop:
+class OpenVinoLoop(Receiving):
     """`genai`, `tensor`: the module, and what makes its tensors of arrays. `pipeline`: a ContinuousBatchingPipeline.
     `blocks` of `block` tokens hold keys and values. One thread."""
 
@@ -52,13 +51,11 @@ class OpenVinoLoop:
         blocks: int,
         block: int,
     ) -> None:
-        self.text = text
+        super().__init__(text, Intake(text, context, vocabulary, blocks * block))
         self._genai = genai
         self._tensor = tensor
         self._pipeline = pipeline
         self._eos = frozenset(eos)
-        self._intake = Intake(text, context, vocabulary, blocks * block)
-        self._preparing = Preparing()
         self._blocks = blocks
         self._live: dict[int, _Live] = {}
         self._computed = self._generated = self._steps = 0
@@ -66,18 +63,6 @@ class OpenVinoLoop:
     @property
     def busy(self) -> bool:
         return self._preparing.busy or self._computing
-
-    def submit(
-        self, id: int, request: ModelRequest, arrived: float, directions: Directions = UNDIRECTED
-    ) -> Reply | None:
-        """As EngineLoop's."""
-        make = partial(self._intake.tokens, request)
-        then = partial(self._enter, id, request, arrived, directions)
-        return self._preparing.tokens(id, request.content, request.tools, make, then)
-
-    def tokenize(self, id: int, content: str | tuple[Message, ...]) -> Reply | None:
-        """As EngineLoop's."""
-        return self._preparing.tokens(id, content, None, partial(self.text.encode, content), partial(Tokens, id))
 
     def _enter(self, id: int, request: ModelRequest, arrived: float, directions: Directions, tokens: list[int]) -> None:
         sequence = self._intake.sequence(id, request, tokens, arrived, directions, self._eos)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, WithJsonSchema
 
 from semantic_parrot.core.eager import EagerOptions
 from semantic_parrot.core.model import Name
@@ -26,8 +26,14 @@ class ChatRequest(ChatBody):
     parrot: EagerOptions | None = None
 
 
+#: Where one text is wanted, some clients send a list of it.
+_ONE_TEXT = {
+    "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 1}]
+}
+
+
 class CompletionRequest(CompletionBody):
-    prompt: str | Annotated[list[str], Field(min_length=1, max_length=1)]  # type: ignore[assignment]
+    prompt: Annotated[str, WithJsonSchema(_ONE_TEXT)]
     parrot: EagerOptions | None = None
 
 
