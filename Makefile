@@ -89,9 +89,10 @@ soak: $(STAMP)
 
 # The short set of the proof (some 12 quiet minutes on two cores), and its page: docs/benchmarks.md. WORKLOADS: others.
 # AGAINST: whom; peers are those of `make peers`. ARGS="--repeats 5": the last one counts.
-SHORT := W1 W1-background W2 W3 W8 W5
+WORKLOADS := W1 W1-background W2 W3 W8 W5
+AGAINST := E0,E1,llama.cpp
 bench: $(STAMP)
-	$(BIN)/parrot bench $(or $(WORKLOADS),$(SHORT)) --against $(or $(AGAINST),E0,E1,llama.cpp) --repeats 3 $(ARGS)
+	$(BIN)/parrot bench $(WORKLOADS) --against $(AGAINST) --repeats 3 $(ARGS)
 	$(BIN)/parrot bench --page
 
 # The engines that benchmarks/engine.py and `make bench` compare, outside the checkout (PARROT_PEERS: where). NAMES: only these.

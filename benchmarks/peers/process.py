@@ -66,18 +66,32 @@ class Process:
         lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
         return f"{' | '.join(lines[-2:])[-300:]} (log: {self._log})"
 
+    def freeze(self) -> None:
+        """None of its threads runs until `thaw`. Of one that has ended, nothing happens."""
+        self._tell(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._tell(signal.SIGCONT)
+
     def stop(self) -> None:
         """SIGTERM to the group, SIGKILL to what is left of it after 10 s."""
         for sign, patience in ((signal.SIGTERM, 10), (signal.SIGKILL, 10)):
-            try:
-                os.killpg(self._process.pid, sign)
-            except ProcessLookupError:
+            if not self._tell(sign):
                 break
+            self.thaw()
             try:
                 self._process.wait(patience)
             except subprocess.TimeoutExpired:
                 continue
         self._process.wait()
+
+    def _tell(self, sign: signal.Signals) -> bool:
+        """Whether there is anybody left in the group."""
+        try:
+            os.killpg(self._process.pid, sign)
+        except ProcessLookupError:
+            return False
+        return True
 
     def _wait(self) -> None:
         end = time.monotonic() + self._patience

@@ -19,6 +19,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 #: Columns of the goals: the comparators that they name, and those that the page is to have beside them.
 BESIDE = ("E0", "E1", "vllm", "llama.cpp")
 RTTS = (0.0, 250.0)
+#: A workload at a scale, and the results of each.
+Case = tuple[str, float]
+Cases = dict[Case, Data]
 #: Those of one job, alone: what it takes is what the bound is of.
 BOUNDED = ("W1", "W2", "W5")
 
@@ -34,30 +37,48 @@ def write(files: Sequence[Path]) -> None:
     PAGE.write_text(into(PAGE.read_text(), shown + tables(found)))
 
 
-def latest(found: Sequence[Data]) -> dict[str, Data]:
-    """workload → the newest result that has it."""
-    by_age = sorted(found, key=lambda data: data["started"])
-    own = {name: data for data in by_age for name in data["settings"]["workloads"]}
-    return {key: own[key] for key in [*WORKLOADS, *sorted(own.keys() - WORKLOADS.keys())] if key in own}
+def latest(found: Sequence[Data], *, ablation: bool = False) -> Cases:
+    """The newest result of each workload and scale, in the order of workloads, of each its own scale first.
+    `ablation`: of those that compare with ours without something, else of the others."""
+    newest: Cases = {}
+    for data in sorted(found, key=lambda data: str(data["started"])):
+        if ablation is ablates(data):
+            newest |= {(key, data["settings"]["scale"][key]): data for key in data["settings"]["workloads"]}
+    return {case: newest[case] for case in sorted(newest, key=_place)}
+
+
+def ablates(data: Data) -> bool:
+    return any(name.startswith(WITHOUT) for name in data["settings"]["comparators"])
+
+
+def _place(case: Case) -> tuple[float, str, bool, float]:
+    key, scale = case
+    at = list(WORKLOADS).index(key) if key in WORKLOADS else math.inf
+    return at, key, key not in WORKLOADS or scale != WORKLOADS[key].scale, scale
 
 
 def tables(found: Sequence[Data]) -> str:
     own = latest(found)
     lines = ["## Goals", "", *goals(own), "", *middleware.lines()]
-    for key, data in own.items():
+    for (key, _), data in [*own.items(), *latest(found, ablation=True).items()]:
         lines += ["", *workload(key, data)]
     return "\n".join(lines)
 
 
-def goals(own: dict[str, Data]) -> list[str]:
+def goals(own: Cases) -> list[str]:
     rows = []
     for goal in GOALS:
-        for rtt in RTTS:
-            data = own.get(goal.workload)
-            cells = [_goal(data, goal, name, rtt) for name in BESIDE]
-            rows.append([f"{goal.workload}, {goal.what}", f"{rtt:g} ms", *cells, "not measured"])
-    bounds = [_bound(own.get(key), key, rtt) for key in BOUNDED for rtt in RTTS]
-    mixed = [_mixed(own.get("W6"), name, rtt) for rtt in RTTS for name in (OWN, *BESIDE)]
+        for name, data in _of(own, goal.workload):
+            for rtt in RTTS:
+                cells = [_goal(data, goal, other, rtt) for other in BESIDE]
+                rows.append([f"{name}, {goal.what}", f"{rtt:g} ms", *cells, "not measured"])
+    bounds = [_bound(data, name, key, rtt) for key in BOUNDED for name, data in _of(own, key) for rtt in RTTS]
+    mixed = [
+        _mixed(data, name, rtt)
+        for _, data in _of(own, "W6")
+        for rtt in RTTS
+        for name in (data["settings"]["comparators"] if data else (OWN, *BESIDE))
+    ]
     return [
         *table(["times better than", "RTT", *BESIDE, "on a GPU"], rows),
         "",
@@ -65,6 +86,15 @@ def goals(own: dict[str, Data]) -> list[str]:
         "",
         *table(["W6", "RTT", "chat's p99 TPOT over chat alone", "batch over batch alone", "on a GPU"], mixed),
     ]
+
+
+def _of(own: Cases, key: str) -> list[tuple[str, Data | None]]:
+    """Its results, by what they are called: with their scale, where that is not the workload's own. Or one, None."""
+    usual = WORKLOADS[key].scale
+    found: list[tuple[str, Data | None]] = [
+        (key if scale == usual else f"{key} at {scale:g}", data) for (name, scale), data in own.items() if name == key
+    ]
+    return found or [(key, None)]
 
 
 def _goal(data: Data | None, goal: Goal, name: str, rtt: float) -> str:
@@ -112,10 +142,10 @@ def _runs(data: Data, key: str, name: str, rtt: float) -> list[Data]:
     return [r for r in data["runs"] if (r["workload"], r["comparator"], r["rtt"]) == (key, name, rtt)]
 
 
-def _bound(data: Data | None, key: str, rtt: float) -> list[str]:
+def _bound(data: Data | None, name: str, key: str, rtt: float) -> list[str]:
     found = None if data is None else over_bound(data, key, rtt)
     said = "not measured" if found is None else f"{found}: **{found.within(1.1)}**"
-    return [f"{key}, ours until the last answer (≤ 1.10)", f"{rtt:g} ms", said, "not measured"]
+    return [f"{name}, ours until the last answer (≤ 1.10)", f"{rtt:g} ms", said, "not measured"]
 
 
 def failure(data: Data, key: str, name: str) -> str | None:
@@ -127,7 +157,7 @@ def failure(data: Data, key: str, name: str) -> str | None:
 def workload(key: str, data: Data) -> list[str]:
     about, settings = data["machine"], data["settings"]
     lines = [
-        f"## {key}, {settings['workloads'][key]}",
+        f"## {key}, {settings['workloads'][key]}{': ablation' if ablates(data) else ''}",
         "",
         f"{about['processor']}, {settings['threads']} threads of {about['cores']} cores, commit {about['commit']},"
         f" {about['date']}, model {settings['model']} in {settings['dtype']}, scale {settings['scale'][key]:g},"

@@ -11,8 +11,8 @@ from workloads import WORKLOADS
 OWN = "parrot"
 
 
-def draw(own: dict[str, Data], path: Path) -> None:
-    """A panel for each workload; bars are medians, whiskers 95 % intervals. Nothing measured: no file."""
+def draw(own: dict[tuple[str, float], Data], path: Path) -> None:
+    """A panel for each workload and scale; bars are medians, whiskers 95 % intervals. Nothing measured: no file."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -26,7 +26,7 @@ def draw(own: dict[str, Data], path: Path) -> None:
     panels: Any = figure.subplots(rows, columns, squeeze=False)
     for panel in panels.flat[len(own) :]:
         panel.set_visible(False)
-    for panel, (key, data) in zip(panels.flat, own.items(), strict=False):
+    for panel, ((key, _), data) in zip(panels.flat, own.items(), strict=False):
         _panel(panel, key, data)
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
@@ -51,6 +51,7 @@ def _panel(panel: Any, key: str, data: Data) -> None:
     panel.axhline(1, color="black", linewidth=0.8)
     panel.set_xticks(range(len(names)), names, rotation=20)
     panel.set_ylabel(f"times better ({goal.what})", fontsize=8)
-    panel.set_title(f"{key}, {data['settings']['workloads'][key]}", fontsize=10)
+    settings = data["settings"]
+    panel.set_title(f"{key}, {settings['workloads'][key]}, scale {settings['scale'][key]:g}", fontsize=10)
     if panel.get_legend_handles_labels()[0]:
         panel.legend(fontsize=7)

@@ -18,7 +18,7 @@ from peers.process import PeerFailed
 from proof import costs as cost
 from proof import play, room
 from proof.comparators import OURS, Comparator
-from proof.servers import Running, started
+from proof.servers import Running, alone, started
 from semantic_parrot.core.simulator.costs import Costs
 from workloads import Workload
 from workloads.job import Job, Jobs
@@ -97,7 +97,8 @@ class Bench:
             return None
         self.say(f"{dtype}: what a token costs")
         try:
-            found = cost.measured(partial(ours.peer.ask, ours.process, setup), self.texts, setup.window)
+            with alone(ours, running):
+                found = cost.measured(partial(ours.peer.ask, ours.process, setup), self.texts, setup.window)
         except PeerFailed as error:
             self.kept.failure(dtype, "the lower bound", None, str(error))
             return None
@@ -127,7 +128,7 @@ class Bench:
     def _measure(
         self, runner: asyncio.Runner, work: Workload, running: list[Running], dtype: str, costs: Costs | None
     ) -> None:
-        plan, order = self.plan, Random(0)
+        plan, order = self.plan, Random(work.key)
         for repeat in range(plan.repeats):
             for rtt in plan.rtts:
                 for one in order.sample(running, len(running)):
@@ -183,9 +184,11 @@ class Bench:
 
     @contextmanager
     def _watched(self, one: Running, running: list[Running], work: Workload, dtype: str) -> Iterator[None]:
-        """What goes wrong is noted, and not tried again; a comparator whose server died is asked no more."""
+        """Only its server runs. What goes wrong is noted, and not tried again; a comparator whose server died is asked
+        no more."""
         try:
-            yield
+            with alone(one, running):
+                yield
         except (PeerFailed, OSError) as error:
             gone = one.process.ended()
             why = gone or str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from workloads import Framework
 
 Say = Callable[[str], None]
 JITTER = 0.1  # of each way's time
+SETTLES = 0.3  # seconds that a server has to itself, before it is measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,21 @@ class Running:
             yield model
         finally:
             await close(model)
+
+
+@contextmanager
+def alone(one: Running, running: Sequence[Running]) -> Iterator[None]:
+    """The other servers' processes stand still: some compute on for a while after their last answer (vLLM's and
+    llama.cpp's threads spin), which would slow down whoever comes next."""
+    others = {id(other.process): other.process for other in running if other.process is not one.process}
+    for process in others.values():
+        process.freeze()
+    try:
+        time.sleep(SETTLES)
+        yield
+    finally:
+        for process in others.values():
+            process.thaw()
 
 
 @contextmanager

@@ -4,9 +4,11 @@ die or answer something else; and what is refused before anything starts."""
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from live import LocalServer
@@ -15,7 +17,7 @@ import bench
 from engines.results import Results
 from paced import PacedEngine
 from peers.client import Answer
-from proof import room
+from proof import room, servers
 from proof.comparators import Comparator, comparator, eager, lowered
 from proof.run import Bench, Plan, difference
 from semantic_parrot.core.engines.protocol import UNDIRECTED, Done, Usage
@@ -54,7 +56,7 @@ class Scripted:
     """A peer whose server is in this process."""
 
     def __init__(self, engine: Speaking | None) -> None:
-        self._engine = engine
+        self._engine, self.stood = engine, 0
 
     def missing(self) -> str | None:
         return "not installed: run `make peers`" if self._engine is None else None
@@ -74,6 +76,12 @@ class Scripted:
 
     def __exit__(self, *error: Any) -> None:
         self._server.__exit__(*error)
+
+    def freeze(self) -> None:
+        self.stood += 1
+
+    def thaw(self) -> None:
+        self.stood -= 1
 
     def ended(self) -> str | None:
         assert self._engine is not None
@@ -148,6 +156,19 @@ def test_answers_that_are_read_as_they_come_are_counted_and_timed(kept: Results,
         (expected,) = {sum(c.tokens for j in _jobs("W3", texts, row) for c in j.calls)}
         assert (row["calls"], row["tokens"]) == (8, expected)
         assert row["figures"]["tpot"] > 0
+
+
+def test_all_but_one_server_stand_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "SETTLES", 0.0)
+    own, bare, other = (Scripted(Speaking()) for _ in range(3))
+    up = [
+        servers.Running(comparator(name), cast(Any, None), cast(Any, process), "m")
+        for name, process in (("parrot", own), ("E1", own), ("E0", bare), ("vllm", other))
+    ]
+    for one, stand in zip(up, ([0, 1, 1], [0, 1, 1], [1, 0, 1], [1, 1, 0]), strict=True):
+        with servers.alone(one, up):
+            assert [process.stood for process in (own, bare, other)] == stand
+        assert [process.stood for process in (own, bare, other)] == [0, 0, 0]
 
 
 @pytest.mark.usefixtures("semantic_kernel")
@@ -263,6 +284,16 @@ def test_the_command_runs_the_checkouts_benchmark(
     assert done.value.code == 2
     assert "in the repository" in capsys.readouterr().err
     assert len(run) == 1
+
+
+def test_make_bench_compares_with_all_that_it_says() -> None:
+    root = Path(bench.__file__).parents[1]
+    shown = subprocess.run(["make", "-n", "-C", root, "bench"], capture_output=True, text=True, check=True).stdout
+    (command,) = [line for line in shown.splitlines() if " --against " in line]
+    args = bench.arguments(shlex.split(command)[2:])
+    assert args.against.split(",") == ["E0", "E1", "llama.cpp"]
+    plan, _ = bench.plan_of(args)
+    assert [one.name for one in plan.comparators] == ["parrot", "E0", "E1", "llama.cpp"]
 
 
 def test_an_ablation_runs_what_it_says() -> None:

@@ -28,7 +28,7 @@ def result(took: dict[str, list[float]], **more: Any) -> dict[str, Any]:
         "machine": {"processor": "abacus", "cores": 2, "commit": "c0ffee", "date": "2026-01-01"},
         "settings": {
             "workloads": {"W2": "map-reduce summary"}, "comparators": {name: name for name in [*took, "vllm"]},
-            "rtt": [0.0, 250.0], "threads": 2, "model": "tiny", "dtype": "bfloat16", "scale": {"W2": 0.1}, "repeats": 4,
+            "rtt": [0.0, 250.0], "threads": 2, "model": "tiny", "dtype": "bfloat16", "scale": {"W2": 0.2}, "repeats": 4,
         },
         "checks": {"W2": {name: {"same": True, "difference": None} for name in took}},
         "failures": [{"engine": "vllm", "dtype": "float32", "workload": None, "why": "not installed"}],
@@ -92,6 +92,22 @@ def test_an_interrupted_run_says_so_and_the_newest_counts() -> None:
     old, new = result(TOOK, finished=False), result(TOOK, started="2026-01-02")
     assert "INTERRUPTED" in page.tables([old])
     assert "INTERRUPTED" not in page.tables([new, old])
+
+
+def test_each_scale_has_rows_of_its_own() -> None:
+    larger = result({**TOOK, "parrot": [0.5] * 4}, started="2026-01-02")
+    larger["settings"]["scale"] = {"W2": 0.5}
+    text = page.tables([larger, result(TOOK)])
+    rows = [line.split("|")[1].strip() for line in text.splitlines() if ", completion | 0 ms" in line]
+    assert rows.index("W2 at 0.5, completion") == rows.index("W2, completion") + 1
+    assert text.index("scale 0.2, 4 repetitions") < text.index("scale 0.5, 4 repetitions")
+
+
+def test_an_ablation_takes_no_comparisons_place() -> None:
+    part = result({"parrot": [1.0] * 3, "without:planning": [2.0] * 3}, started="2026-01-02")
+    text = page.tables([result(TOOK), part])
+    assert "5.00 [5.00, 5.00] of 4.4: **met**" in text
+    assert "## W2, map-reduce summary: ablation" in text
 
 
 def test_the_bound_is_judged_with_the_network_in_it() -> None:

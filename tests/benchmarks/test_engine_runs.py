@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from engines import accuracy, check, drive
@@ -188,6 +190,29 @@ def test_a_process_is_stopped_with_its_children(tmp_path: Path) -> None:
     assert "ended with exit code -15" in (process.ended() or "")
     with held:
         assert held.read() == "", "its end comes when no process has it open to write"
+
+
+def test_a_process_that_is_frozen_computes_nothing_and_can_be_stopped(tmp_path: Path) -> None:
+    port, log = free_port(), tmp_path / "log"
+    script = (
+        "import threading, time, http.server as h\n"
+        "threading.Thread(target=lambda: [time.sleep(0.001) for _ in iter(int, 1)], daemon=True).start()\n"
+        f"h.HTTPServer(('127.0.0.1', {port}), h.SimpleHTTPRequestHandler).serve_forever()\n"
+    )
+    with Process([sys.executable, "-c", script], {}, log, port=port, health="/", patience=60) as process:
+        about = psutil.Process(process._process.pid)
+        process.freeze()
+        while about.status() != psutil.STATUS_STOPPED:
+            time.sleep(0.01)
+        switches = about.num_ctx_switches()
+        time.sleep(0.1)
+        assert about.num_ctx_switches() == switches
+        process.thaw()
+        while about.num_ctx_switches() == switches:
+            time.sleep(0.01)
+        process.freeze()
+    assert "ended with exit code -15" in (process.ended() or "")
+    process.freeze()  # of one that has ended: nothing
 
 
 def test_a_way_of_sharing_that_fails_is_a_row(kept: Results) -> None:
