@@ -13,6 +13,7 @@ from semantic_parrot.adapters.langchain import instrument
 from semantic_parrot.adapters.langchain.fast import Fast
 from semantic_parrot.adapters.langchain.lower import Kwargs
 from semantic_parrot.adapters.langchain.placed import Placed
+from semantic_parrot.adapters.langchain.plain_stream import resources
 from semantic_parrot.adapters.langchain.planner import PLANNER
 from semantic_parrot.adapters.langchain.requests import FOR_TRACERS, obstacle, planned_request
 from semantic_parrot.adapters.langchain.served import Served
@@ -33,6 +34,10 @@ REQUEST_BUILDING = (
     "_astream",
     "parrot_request",
 )
+
+
+#: Arguments by which an app hands in what sends its requests.
+RESOURCES = ("client", "async_client", "root_client", "root_async_client")
 
 
 class ChatParrot(Placed, Fast, Served, ChatOpenAI):
@@ -66,6 +71,10 @@ class ChatParrot(Placed, Fast, Served, ChatOpenAI):
             self.openai_organization = None
         for client in (self.root_client, self.root_async_client):
             forget_environment(client, self.openai_organization, self.default_headers)
+        if not any(settings.get(name) for name in RESOURCES):
+            plain = resources()
+            self.client = self.client and plain.blocking(self.root_client)
+            self.async_client = plain.asynchronous(self.root_async_client)
         instrument.install()
 
     @classmethod

@@ -51,7 +51,7 @@ WORKLOADS = {
         Workload(
             "W2-sk", "map-reduce summary, Semantic Kernel", w2_sk.jobs, paper=(1.70, 2.37), framework="sk", scale=0.2
         ),
-        Workload("W3", "copilot", w3.jobs, paper=(1.8, 2.4), scale=0.1),
+        Workload("W3", "copilot", w3.jobs, paper=(1.8, 2.4), scale=0.15),
         Workload("W4", "GPTs", w4.jobs, rate_at_slo, paper=(3.0, 12.0), engines=2),
         Workload("W4-sk", "GPTs, Semantic Kernel", w4_sk.jobs, rate_at_slo, (3.0, 12.0), engines=2, framework="sk"),
         Workload("W5", "multi-agent coding", w5.jobs, paper=(2.45, 11.7)),
