@@ -117,6 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     if plan.cores is not None:
         os.sched_setaffinity(0, shared_out(args.threads)[1])
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background begins without
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         measure(plan, shape, kept)

@@ -46,9 +46,18 @@ def strict(url: str, model: str) -> BaseChatModel:
 
 def _own_client() -> dict[str, Any]:
     """Not the one that LangChain keeps for the whole process: this one is closed."""
+    return {"api_key": "none", "http_async_client": _connections()}
+
+
+def _connections() -> Any:
+    """As the OpenAI client makes them, but none is kept so long that its server (uvicorn: after 5 s) ends it just when
+    it is used, which nothing here tries again."""
     from openai import DefaultAsyncHttpxClient
 
-    return {"api_key": "none", "http_async_client": DefaultAsyncHttpxClient(timeout=None)}
+    from semantic_parrot.adapters.openai_http import http
+
+    limits = http.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=3.0)
+    return DefaultAsyncHttpxClient(timeout=None, limits=limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +88,7 @@ def eager_kernel(url: str, model: str) -> KernelService:
     from openai import AsyncOpenAI
     from semantic_kernel.connectors.ai.open_ai import OpenAIChatCompletion
 
-    client = AsyncOpenAI(base_url=url, api_key="none", timeout=None, max_retries=0)
+    client = AsyncOpenAI(base_url=url, api_key="none", max_retries=0, http_client=_connections())
     return KernelService(OpenAIChatCompletion(ai_model_id=model, async_client=client))
 
 

@@ -26,7 +26,7 @@ from workloads.measure import Outcome, times
 from workloads.texts import Texts
 
 #: How many times as long as alone a request may take for each token, to be served as agreed.
-SLO = 4.0
+SLO = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,14 +164,14 @@ class Bench:
         all_outcomes: list[Outcome] = []
 
         async def played(some: Sequence[Job]) -> list[Outcome]:
-            if one.own:
-                play.forget(one.base)
             usage = play.Usage()
             outcomes = await play.play(some, usage, spent)
             total.add(usage)
             all_outcomes.extend(outcomes)
             return outcomes
 
+        if one.own:
+            play.forget(one.base)
         before = play.counters(one.base) if one.own else {}
         slo = SLO * max(cost.alone(job, costs or Costs()) for job in jobs)
         figures = await work.measure(played, jobs, slo)

@@ -60,7 +60,7 @@ async def first_kind(play: Play, jobs: list[Job], slo: float) -> dict[str, float
 
 #: Of `rate_at_slo`: requests on their way at once at the first rate, if each takes as long as it may; the factor to the
 #: next rate; and how many rates above and below it at most. (Below, requests hardly meet any more.)
-START, STEP, ABOVE, BELOW = 4.0, 2.0, 8, 3
+START, STEP, ABOVE, BELOW = 32.0, 2.0, 8, 3
 
 
 async def rate_at_slo(play: Play, jobs: list[Job], slo: float) -> dict[str, float]:
@@ -86,12 +86,13 @@ async def rate_at_slo(play: Play, jobs: list[Job], slo: float) -> dict[str, floa
 
 
 async def beside(play: Play, jobs: list[Job], slo: float) -> dict[str, float]:
-    """Chat and batch work, each alone and then both: what chat's 99th percentile of time per token is over that alone,
-    and what is left of the batch's throughput."""
-    chats, batch = ([job for job in jobs if (job.app == "chat") is chat] for chat in (True, False))
+    """Chat and batch work, each alone (jobs that say so) and then both: what chat's 99th percentile of time per token
+    is over that alone, and what is left of the batch's throughput."""
+    first, rest = ([job for job in jobs if job.app.endswith(" alone") is alone] for alone in (True, False))
+    chats, batch = ([job for job in first if job.app.startswith("chat") is chat] for chat in (True, False))
     alone, lone = await play(chats), await play(batch)
-    both = await play(jobs)
-    chat = [[o.tpot for o in outcomes if o.job.app == "chat"] for outcomes in (alone, both)]
+    both = await play(rest)
+    chat = [[o.tpot for o in outcomes if o.job.app.startswith("chat")] for outcomes in (alone, both)]
     ends = [max(o.ended for o in outcomes if o.job.app != "chat") for outcomes in (lone, both)]
     return {
         "seconds": statistics.fmean(o.took for o in both if o.job.app != "chat"),

@@ -21,7 +21,8 @@ def jobs(llm: BaseChatModel, texts: Texts, scale: float, seed: str) -> list[Job]
         size, tokens = scaled(system, scale, 32), scaled(answer, scale, 8)
         own = w3.app(llm, texts.text(size, seed, "system", kind), tokens)
         apps.append((own, question, Call(question, tokens, begins=((f"gpt{kind}", size),))))
-    rng, count = Random(seed), scaled(REQUESTS, scale, 16)
+    # Fewer would all be served at once, whatever their rate.
+    rng, count = Random(seed), scaled(REQUESTS, scale, 100)
     found = []
     for i, at in enumerate(arrivals.poisson(1.0, count, seed)):
         kind = rng.randrange(len(apps))

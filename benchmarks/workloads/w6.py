@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 from langchain_core.language_models import BaseChatModel
@@ -14,12 +15,17 @@ CHATS, REDUCES = 60, 9
 
 
 def jobs(llm: BaseChatModel, texts: Texts, scale: float, seed: str) -> list[Job]:
-    """At the paper's size a chat a second, and the jobs at once; time shrinks with the root of the scale."""
+    """At the paper's size a chat a second, and the jobs at once; time shrinks with the root of the scale. Those that
+    are to be played alone come first: as long as the others, with texts of their own, which no cache has seen."""
+    alone = [replace(job, app=f"{job.app} alone") for job in _both(llm, texts, scale, seed, "alone")]
+    return alone + _both(llm, texts, scale, seed, "both")
+
+
+def _both(llm: BaseChatModel, texts: Texts, scale: float, seed: str, part: str) -> list[Job]:
     rng = Random(seed)
     count = scaled(CHATS, scale**0.5, 6)
     chats = [
-        w8.chat(llm, texts, scale, rng, at, f"{seed}/chat/{i}")
+        w8.chat(llm, texts, scale, rng, at, f"{seed}/{part}/chat/{i}")
         for i, at in enumerate(arrivals.poisson(scale**-0.5, count, seed, "chat"))
     ]
-    batch = [w2.job(llm, texts, scale, f"{seed}/{i}") for i in range(scaled(REDUCES, scale**0.5, 2))]
-    return [*chats, *batch]
+    return chats + [w2.job(llm, texts, scale, f"{seed}/{part}/{i}") for i in range(scaled(REDUCES, scale**0.5, 2))]

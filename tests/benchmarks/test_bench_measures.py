@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -31,7 +32,7 @@ class Queue:
         return [Outcome(job, job.at, job.at + took, "") for job in due]
 
 
-@pytest.mark.parametrize("capacity", [0.06, 0.4, 0.5, 3.0])
+@pytest.mark.parametrize("capacity", [0.5, 0.9, 3.2, 30.0])
 def test_the_rate_is_the_one_at_which_the_slo_is_passed(capacity: float) -> None:
     queue = Queue(capacity)
     found = asyncio.run(rate_at_slo(queue, jobs(20), 1.0))
@@ -58,7 +59,7 @@ def test_a_request_is_timed_from_when_it_was_due() -> None:
 
 async def played(due: Sequence[Job]) -> list[Outcome]:
     """Streams have a token each 0.1 s, 0.2 s where batch work is beside them; that ends after 3 s, beside chat 4."""
-    kinds = {job.app for job in due}
+    kinds = {job.app.removesuffix(" alone") for job in due}
     step = 0.1 * len(kinds)
     streams = tuple(step * i for i in range(TOKENS))
     end = 3.0 if len(kinds) == 1 else 4.0
@@ -66,7 +67,11 @@ async def played(due: Sequence[Job]) -> list[Outcome]:
 
 
 def test_chat_beside_batch_work_is_told_over_each_alone() -> None:
-    mixed = [*jobs(3, stream=True), *(Job(0.0, "map-reduce", j.chain, None, j.calls) for j in jobs(2))]
+    mixed = [
+        job
+        for way in (" alone", "")
+        for job in [*jobs(3, f"chat{way}", stream=True), *(replace(j, at=0.0) for j in jobs(2, f"map-reduce{way}"))]
+    ]
     found = asyncio.run(beside(played, mixed, 1.0))
     assert found["chat_over_alone"] == pytest.approx(2.0)
     assert found["batch_kept"] == pytest.approx(0.75)
