@@ -1,12 +1,12 @@
 """From how many tokens on a shared prefix is read once: measures both ways, and with --write keeps what it found.
 
-    python benchmarks/dispatch.py [--repeats 15] [--kernels c] [--write] [--table FILE] [--json FILE]
+    python benchmarks/dispatch.py [--repeats 15] [--write] [--table FILE] [--json FILE]
 
 One layer's decode attention: rows over one prefix, 40 tokens of their own each; Triton's kernels on a GPU, on a CPU
-those in C or torch's (one thread). For each number of rows and length of prefix both ways take turns. On a CPU there is
-a table for each number of query heads to a KV head; on a GPU one is fitted to the geometric mean over the shapes of
-heads. `regret`: how much slower than the better way the table's choice is at worst, for each shape. What is read and
-written there: `kernels/worth.json`.
+torch's (one thread; those in C ask no table). For each number of rows and length of prefix both ways take turns. On a
+CPU there is a table for each number of query heads to a KV head; on a GPU one is fitted to the geometric mean over the
+shapes of heads. `regret`: how much slower than the better way the table's choice is at worst, for each shape. What is
+read and written there: `kernels/worth.json`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import torch
 from timing import medians
 
 from about import about
-from semantic_parrot.kernels import c_library, torch_attention, torch_tree, triton_setup, worth
+from semantic_parrot.kernels import torch_attention, torch_tree, triton_setup, worth
 from semantic_parrot.kernels.dispatch import device_name
 from semantic_parrot.kernels.paging import Scores, Segment
 
@@ -34,14 +34,10 @@ ROWS = {"cpu": (2, 4, 8, 16, 32), "cuda": (2, 4, 8, 16, 32, 64, 128)}
 TOKENS = {"cpu": (32, 64, 128, 256, 512, 1024, 2048), "cuda": (64, 128, 256, 512, 1024, 2048, 4096, 8192)}
 
 
-def planners(device: torch.device, kernels: str) -> tuple[Any, Any]:
+def planners(device: torch.device) -> tuple[Any, Any]:
     """(each row reads for itself, shared once)"""
     if device.type == "cpu":
-        compiled = c_library.compiled() if kernels == "c" else None
-        alone = torch_attention.plan
-        if compiled is not None:
-            alone = partial(torch_tree.plan, worth=lambda rows, tokens: False, kernels=compiled)
-        return alone, partial(torch_tree.plan, worth=lambda rows, tokens: True, kernels=compiled)
+        return torch_attention.plan, partial(torch_tree.plan, worth=lambda rows, tokens: True)
     triton_setup.prepare(device)
     from semantic_parrot.kernels import triton_attention
 
@@ -51,7 +47,7 @@ def planners(device: torch.device, kernels: str) -> tuple[Any, Any]:
 
 @torch.inference_mode()
 def measure(
-    rows: int, tokens: int, heads: tuple[int, int, int], device: torch.device, kernels: str, repeats: int
+    rows: int, tokens: int, heads: tuple[int, int, int], device: torch.device, repeats: int
 ) -> tuple[float, float]:
     """Seconds: (unshared, shared)."""
     kv_heads, group, dim = heads
@@ -65,7 +61,7 @@ def measure(
     caches = [torch.randn(blocks, kv_heads, BLOCK, dim, device=device).to(dtype) for _ in range(2)]
     query = torch.randn(1, kv_heads * group, rows, dim, device=device).to(dtype)
     new = [torch.randn(1, kv_heads, rows, dim, device=device).to(dtype) for _ in range(2)]
-    plans = [planner(segments, rows, BLOCK, device) for planner in planners(device, kernels)]
+    plans = [planner(segments, rows, BLOCK, device) for planner in planners(device)]
     ways = [partial(p.attend, query, *new, *caches, Scores(dim**-0.5)) for p in plans]
     torch.testing.assert_close(
         *(way().float() for way in ways), atol=2e-2 if device.type == "cuda" else 1e-5, rtol=2e-2
@@ -77,17 +73,16 @@ def measure(
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--kernels", choices=("torch", "c"), default="c", help="on a CPU")
     parser.add_argument("--write", action="store_true", help="keep what was found in the table")
     parser.add_argument("--table", type=Path, default=worth.TABLE)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(1)
-    kernels = args.kernels if device.type == "cpu" else "triton"
+    kernels = "torch" if device.type == "cpu" else "triton"
     took = {
         heads: {
-            (rows, tokens): measure(rows, tokens, heads, device, kernels, args.repeats)
+            (rows, tokens): measure(rows, tokens, heads, device, args.repeats)
             for rows in ROWS[device.type]
             for tokens in TOKENS[device.type]
         }

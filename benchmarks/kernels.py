@@ -2,31 +2,40 @@
 
     python benchmarks/kernels.py [--threads 1] [--json FILE] [--only cpu | gpu]
 
-The Triton kernels are measured by `kernels_gpu.py`. On a CPU, in torch:
+The Triton kernels are measured by `kernels_gpu.py`. On a CPU:
 
 One layer's decode attention: `rows` sequences over one prefix, 40 tokens of their own each, fp32, random inputs and
-shuffled blocks. Both kernels take turns; the ratio is that of the medians. `bound`: the time that its multiplications
-take at the rate of a large matrix product measured in the same run.
+shuffled blocks; in torch, and in C, where rows go together. Both ways take turns; ratios are of medians. `bound`: the
+time that its multiplications take at the rate of a large matrix product measured in the same run.
+
+Products of few rows: those of a step of the model of 100 million parameters (`engines/model.py`), in C by plain weights
+and oneDNN's by packed ones, in turn; each time by other weights, which no cache has.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
 from about import about
-from semantic_parrot.kernels import torch_attention, triton_setup
+from semantic_parrot.kernels import c_rows, torch_attention, triton_setup
 from semantic_parrot.kernels.dispatch import paged_attention
 from semantic_parrot.kernels.paging import Scores, Segment
 
+#: (in, out, how many of a step): queries, keys and values; attention's output; gate and up; down; the output layer.
+PRODUCTS = ((768, 1280, 12), (768, 768, 12), (768, 2048, 24), (2048, 768, 12), (768, 16384, 1))
+CACHE = 150 << 20  # bytes, more than a processor's cache
 BLOCK = 16
 OWN = 40
 CPU = torch.device("cpu")
@@ -63,12 +72,48 @@ def measure(rows: int, prefix: int, kv_heads: int, group: int, dim: int, rate: f
         return lambda: plan.attend(query, *new, *caches, Scores(dim**-0.5))
 
     plain, tree = attend(torch_attention.plan), attend(paged_attention("torch", CPU, deterministic=False))
-    error = (plain() - tree()).abs().max().item()
-    unshared, once = seconds(repeats, plain, tree)
+    in_c = attend(paged_attention("c", CPU, deterministic=False))
+
+    def alone() -> torch.Tensor:
+        with mock.patch.object(c_rows, "MOST", 1):
+            return in_c()
+
+    error = max((plain() - other()).abs().max().item() for other in (tree, in_c))
+    if not torch.equal(alone(), in_c()):
+        raise AssertionError("in C, rows that go together have other bits than alone")
+    # Not all four in turn: one is slower after another that leaves the processor's cache to itself.
+    (unshared, once), (c_alone, c_together) = seconds(repeats, plain, tree), seconds(repeats, alone, in_c)
     flops = 4 * rows * (prefix + OWN) * kv_heads * group * dim
     shape = {"rows": rows, "prefix": prefix, "kv_heads": kv_heads, "queries_per_kv_head": group, "dim": dim}
     took = {"unshared_ms": unshared * 1e3, "tree_ms": once * 1e3, "bound_ms": flops / rate * 1e3}
-    return {**shape, **took, "ratio": unshared / once, "difference": error}
+    took |= {"c_alone_ms": c_alone * 1e3, "c_together_ms": c_together * 1e3}
+    return {**shape, **took, "ratio": unshared / once, "c_ratio": c_alone / c_together, "difference": error}
+
+
+@torch.inference_mode()
+def products(rows: int, dtype: torch.dtype, repeats: int) -> dict[str, Any]:
+    """Milliseconds of all products of a step. So many rows as C does not take are oneDNN's both ways."""
+    # Not every Python that measures a GPU can import these.
+    from semantic_parrot.core.engine.packing import PackedLinear
+    from semantic_parrot.kernels.c_library import compiled
+
+    ops, took = compiled(), {"c_ms": 0.0, "packed_ms": 0.0}
+    for inner, outer, count in PRODUCTS:
+        copies = max(2, CACHE // (inner * outer * dtype.itemsize))
+        layers = [torch.nn.Linear(inner, outer, bias=False, dtype=dtype) for _ in range(copies)]
+        x = torch.randn(rows, inner).to(dtype)
+        in_c, packed = (
+            itertools.cycle([PackedLinear(layer, plain=plain, kernels=ops) for layer in layers])
+            for plain in (True, False)
+        )
+        each = seconds(repeats, partial(_next, in_c, x), partial(_next, packed, x))
+        for name, one in zip(took, each, strict=True):
+            took[name] += count * one * 1e3
+    return {"rows": rows, "dtype": str(dtype), **took, "ratio": took["packed_ms"] / took["c_ms"]}
+
+
+def _next(layers: Iterator[torch.nn.Module], x: torch.Tensor) -> object:
+    return next(layers)(x)
 
 
 def matrix_rate() -> float:
@@ -95,11 +140,18 @@ def on_cpu(repeats: int) -> dict[str, Any]:
         rows.append(found := measure(*shape, rate, repeats))
         print(
             f"{found['rows']:3} rows, prefix {found['prefix']:5}, {shape[2]} x {shape[3]} heads of {shape[4]}:"
-            f" unshared {found['unshared_ms']:7.2f} ms, tree {found['tree_ms']:6.2f} ms, {found['ratio']:5.2f}x"
+            f" unshared {found['unshared_ms']:7.2f} ms, tree {found['tree_ms']:6.2f} ms, {found['ratio']:5.2f}x;"
+            f" in C {found['c_alone_ms']:6.2f} ms, {found['c_together_ms']:6.2f} ms, {found['c_ratio']:5.2f}x"
             f" (bound {found['bound_ms']:.2f} ms)",
             flush=True,
         )
-    return {"gflops": rate / 1e9, "rows": rows}
+    made = [products(n, dtype, repeats) for dtype in (torch.bfloat16, torch.float32) for n in (1, 2, 4, 8, 16, 32, 64)]
+    for one in made:
+        print(
+            f"{one['rows']:3} rows, all products of a step in {one['dtype']}: in C {one['c_ms']:6.2f} ms,"
+            f" packed {one['packed_ms']:6.2f} ms, {one['ratio']:5.2f}x"
+        )
+    return {"gflops": rate / 1e9, "rows": rows, "products": made}
 
 
 def main() -> None:

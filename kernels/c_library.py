@@ -1,8 +1,9 @@
 """The kernels in C (`kernels/c/`): compiled once for this processor, by the compiler that the machine has.
 
 They take what torch is slow at on a CPU, where an operation costs some microseconds whatever it computes: a decoder
-layer's small operations in one pass each, and the attention of decode rows without a copy of keys and values. Products
-stay torch's. Compiling takes a second; the result stands in the user's cache directory, by a name that says from what,
+layer's small operations in one pass each, the attention of decode rows without a copy of keys and values, and products
+of few rows (AVX-512 with bf16), which read their weights as fast as memory gives them. Larger products stay torch's.
+Compiling takes a second; the result stands in the user's cache directory, by a name that says from what,
 with what and for what it was made.
 """
 
@@ -28,6 +29,9 @@ COMPILERS: Final = ("cc", "gcc", "clang")
 FLAGS: Final = ("-O3", "-march=native", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
 _BF16 = {torch.float32: 0, torch.bfloat16: 1}
 _LANES = 8  # as in attention.c
+_LINE, _COLUMNS = 64, 4  # as in product.c
+#: Rows up to which `product` is faster than oneDNN's on packed weights, by type (two Zen 4 cores).
+_FEW = {torch.float32: 8, torch.bfloat16: 64}
 
 
 class NotCompiled(Exception):
@@ -43,7 +47,9 @@ class CKernels:
         self._norm = _function(code.rms_norm, "pppppiiiifnpn")
         self._rope = _function(code.rope, "ppppiiiiiiinpn")
         self._silu_mul = _function(code.silu_mul, "pppinpn")
-        self._attend = _function(code.attend_rows, "pppiiiiiipppppppp" + "i" * 8 + "ffnpn")
+        self._attend = _function(code.attend_rows, "pppiiiiiipppppppppp" + "i" * 9 + "ffnpn")
+        # Not on every processor.
+        self._few_rows = _function(code.few_rows, "ppppiiinpn") if hasattr(code, "few_rows") else None
         self._fork = _fork()
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float, residual: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -87,6 +93,26 @@ class CKernels:
         )  # fmt: skip
         return out
 
+    def few(self, weight: Tensor) -> int:
+        """Up to how many rows `product` is the one to take, for a `weight` [out, in]; 0: never."""
+        outer, inner = weight.shape
+        fits = outer % _COLUMNS == 0 and inner * weight.itemsize % _LINE == 0 and weight.is_contiguous()
+        return _FEW.get(weight.dtype, 0) if self._few_rows is not None and fits else 0
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """x W^T + b for `x` [..., in], `weight` [out, in] and `bias` [out], contiguous, of a type and size that `few`
+        takes. Sums are in fp32, in an order that does not depend on the number of rows."""
+        outer, inner = weight.shape
+        if x.shape[-1] != inner or x.dtype != weight.dtype or self._few_rows is None:
+            raise ValueError(f"rows of {x.shape[-1]} numbers in {x.dtype}, not {inner} in {weight.dtype}")
+        x = x.contiguous()
+        out = x.new_empty(*x.shape[:-1], outer)
+        self._few_rows(
+            x.data_ptr(), weight.data_ptr(), 0 if bias is None else bias.data_ptr(), out.data_ptr(),
+            x.numel() // inner, inner, outer, _BF16[x.dtype], self._fork, torch.get_num_threads(),
+        )  # fmt: skip
+        return out
+
     @staticmethod
     def refuses(dtype: torch.dtype) -> str | None:
         """Why a model of that type is not for these kernels, or None."""
@@ -111,6 +137,8 @@ class CKernels:
         blocks: Tensor,
         contexts: Tensor,
         longest: int,
+        order: Tensor,
+        runs: Tensor,
         *,
         scale: float,
         window: int | None = None,
@@ -121,9 +149,10 @@ class CKernels:
 
         `query` [rows, heads, dim]; `new`: keys and values [rows, kv_heads, dim], which are stored first, as each row's
         last token; `caches` of both [blocks, kv_heads, size, dim]; `blocks` [rows, width] and `contexts` [rows], int32:
-        each row's blocks and tokens, `longest` of them at most. The rest is as in `paging.Scores`. Returns what the
-        rows read, [rows, heads, dim] in the query's dtype, and the log-sum-exp of their scores (without the sinks),
-        [rows, heads], fp32."""
+        each row's blocks and tokens, `longest` of them at most; `order` [rows] and `runs` [runs, 3] (first, last,
+        common), int32: rows `order[first]` to `order[last - 1]` begin with the same `common` blocks, none of which is
+        stored to (0 where a window cuts). The rest is as in `paging.Scores`. Returns what the rows read, [rows, heads,
+        dim] in the query's dtype, and the log-sum-exp of their scores (without the sinks), [rows, heads], fp32."""
         rows, heads, dim = query.shape
         _, kv_heads, size, _ = caches[0].shape
         longest = -(-longest // size) * size
@@ -135,8 +164,9 @@ class CKernels:
         pointers = [0 if x is None else x.data_ptr() for x in (query, key, value, *caches, sinks)]
         self._attend(
             *pointers[:3], *strides, *pointers[3:], out.data_ptr(), weight.data_ptr(), scratch.data_ptr(),
-            blocks.data_ptr(), contexts.data_ptr(), rows, heads, kv_heads, dim, size, blocks.shape[1], window or 0,
-            longest, scale, softcap or 0.0, _BF16[query.dtype], self._fork, torch.get_num_threads(),
+            blocks.data_ptr(), contexts.data_ptr(), order.data_ptr(), runs.data_ptr(), rows, len(runs), heads, kv_heads,
+            dim, size, blocks.shape[1], window or 0, longest, scale, softcap or 0.0, _BF16[query.dtype], self._fork,
+            torch.get_num_threads(),
         )  # fmt: skip
         return out, weight
 

@@ -29,9 +29,7 @@ def paged_attention(kernels: str, device: torch.device, *, deterministic: bool, 
     reference = deterministic_attention.plan if deterministic else torch_attention.plan
     table: dict[tuple[str, str, bool], Callable[[], Planner]] = {
         ("torch", "cpu", False): lambda: partial(torch_tree.plan, worth=worth.read("torch", "cpu", group=group)),
-        ("c", "cpu", False): lambda: partial(
-            torch_tree.plan, worth=worth.read("c", "cpu", group=group), kernels=compiled()
-        ),
+        ("c", "cpu", False): lambda: partial(torch_tree.plan, kernels=compiled()),
         ("triton", device.type, False): lambda: _triton(device, reference, deterministic=False),
         ("triton", device.type, True): lambda: _triton(device, reference, deterministic=True),
     }

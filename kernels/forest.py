@@ -40,10 +40,7 @@ Worth = Callable[[int, int], bool]
 def forest(segments: Sequence[Segment], block_size: int, worth: Worth) -> Forest:
     """Blocks that the step writes to are nobody's to share."""
     order = sorted(segments, key=lambda s: tuple(s.blocks))
-    alike = [0] * (len(order) + 1)  # blocks that a row has in common with the one before it
-    for i in range(1, len(order)):
-        one, two = order[i - 1], order[i]
-        alike[i] = _common(one.blocks, two.blocks, min(one.context - one.rows, two.context - two.rows) // block_size)
+    same = [*alike(order, block_size), 0]
     shared: list[Shared] = []
     owned = [0] * len(order)
     todo = [(0, len(order), 0)]
@@ -51,17 +48,26 @@ def forest(segments: Sequence[Segment], block_size: int, worth: Worth) -> Forest
         first, last, begin = todo.pop()
         if last - first < 2:
             continue
-        end = min(alike[first + 1 : last])
+        end = min(same[first + 1 : last])
         if end > begin and worth(last - first, end - begin):
             shared.append(Shared(first, last, begin, order[first].blocks[begin:end]))
             owned[first:last] = [end] * (last - first)
             begin = end
         cut = first
         for i in range(first + 1, last + 1):
-            if i == last or alike[i] <= end:
+            if i == last or same[i] <= end:
                 todo.append((cut, i, begin))
                 cut = i
     return Forest(tuple(order), tuple(shared), tuple(owned))
+
+
+def alike(order: Sequence[Segment], block_size: int) -> list[int]:
+    """How many blocks each has in common with the one before it, of those that the step does not write to."""
+    found = [0] * len(order)
+    for i in range(1, len(order)):
+        one, two = order[i - 1], order[i]
+        found[i] = _common(one.blocks, two.blocks, min(one.context - one.rows, two.context - two.rows) // block_size)
+    return found
 
 
 def _common(left: Sequence[int], right: Sequence[int], limit: int) -> int:

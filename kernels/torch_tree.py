@@ -34,16 +34,20 @@ def plan(
     block_size: int,
     device: torch.device,
     *,
-    worth: Callable[[int, int], bool],
+    worth: Callable[[int, int], bool] | None = None,
     kernels: CKernels | None = None,
 ) -> Plan:
-    """`worth`: (rows, tokens) → whether reading so many tokens once for so many rows is worth a segment of its own.
-    `kernels`: those in C, for the rows' own tokens, if there are any."""
+    """`worth`: (rows, tokens) → whether reading so many tokens once for so many rows is worth a segment of its own
+    (None: never). `kernels`: those in C, if there are any, for the rows; what these have in common they read together
+    by themselves."""
     decodes = [s for s in segments if s.rows == 1]
     if len(decodes) < (2 if kernels is None else 1):  # one row alone is as fast there
         return torch_attention.plan(segments, rows, block_size, device)
-    trees = forest(decodes, block_size, lambda n, blocks: worth(n, blocks * block_size))
-    return TreePlan(tuple(segments), trees if trees.shared else _unshared(decodes), rows, block_size, device, kernels)
+    trees = _unshared(decodes)
+    if worth is not None:
+        found = forest(decodes, block_size, lambda n, blocks: worth(n, blocks * block_size))
+        trees = found if found.shared else trees
+    return TreePlan(tuple(segments), trees, rows, block_size, device, kernels)
 
 
 def _unshared(decodes: Iterable[Segment]) -> Forest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from unittest import mock
 
 import torch
@@ -17,7 +17,7 @@ from semantic_parrot.core.engine.loop import EngineLoop
 from semantic_parrot.core.engine.messages import Failed, Finished, Options, Text
 from semantic_parrot.core.request import ModelRequest
 from semantic_parrot.core.sampling import Sampling
-from semantic_parrot.kernels import worth
+from semantic_parrot.kernels import c_rows, worth
 
 
 class InProcess:
@@ -37,6 +37,7 @@ class InProcess:
             prefix_cache=sharing,
             device="cpu",
         )
+        self._tree = tree
         with _planned(tree):
             self._loop: EngineLoop = loader.load(options)[0]
         self._ids = iter(range(1 << 30))
@@ -52,7 +53,8 @@ class InProcess:
             if (refused := self._loop.submit(id, ModelRequest("m", None, text, sampling), arrived)) is not None:
                 raise PeerFailed(refused.message)
         while self._loop.busy:
-            replies = self._loop.step()
+            with _planned(self._tree):
+                replies = self._loop.step()
             now = time.perf_counter()
             for reply in replies:
                 match reply:
@@ -68,7 +70,10 @@ class InProcess:
 
 @contextmanager
 def _planned(tree: bool) -> Iterator[None]:
-    """Without tree attention: nothing is worth a segment of its own, the kernel is the same."""
-    never = worth.Worth(())
-    with nullcontext() if tree else mock.patch.object(worth, "read", return_value=never):
+    """Without tree attention: nothing is worth a segment of its own and no rows go together; the kernel is the same."""
+    if tree:
+        yield
+        return
+    never = mock.patch.object(worth, "read", return_value=worth.Worth(()))
+    with never, mock.patch.object(c_rows, "MOST", 1):
         yield

@@ -31,6 +31,7 @@ from semantic_parrot.core.engine.probe import probe
 from semantic_parrot.core.engine.runner import Runner
 from semantic_parrot.core.engine.text import TextModel
 from semantic_parrot.core.engines.protocol import ModelLoadError
+from semantic_parrot.kernels.c_library import compiled
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def load(options: Options) -> tuple[EngineLoop, int]:
         _judge(model, config, options)
         backend.apply(kernels, model, deterministic=options.deterministic)
     if kernels != "triton" and device.type == "cpu" and not options.deterministic and config.model_type in TESTED:
-        pack(model)
+        pack(model, kernels=compiled() if kernels == "c" else None)
     shapes = [layers[index] for index in sorted(layers)]
     # Keys and values in fp32 on a CPU: its attention kernels are slow in anything less.
     kept = torch.float32 if device.type == "cpu" else model.dtype

@@ -2,7 +2,9 @@
 
     out = softmax(scale q K^T) V,   weight = log sum exp of the scores
 
-A piece of work is one row with the query heads that share a KV head: keys and values are read once for them. */
+A piece of work is a run of rows whose sequences begin with the same blocks, and the query heads of one KV head: keys
+and values that they have in common are read once for all of them. Each query's sums are in the order that they have for
+a row alone, so what goes together changes no bit. */
 
 #include "common.h"
 
@@ -43,6 +45,11 @@ INLINE Lanes sums(const Lanes *part) {
     case 3: { enum { LEFT = 3 }; STATEMENT; break; }                                                                   \
     }
 
+/* Rows `order[first]` to `order[last - 1]`, whose first `common` blocks are the same. */
+typedef struct {
+    int32_t first, last, common;
+} Run;
+
 /* One call's tensors; `attend_rows` says what they are. */
 typedef struct {
     const void *query, *key, *value;
@@ -51,8 +58,9 @@ typedef struct {
     const float *sinks;
     void *out;
     float *weight, *scratch;
-    const int32_t *blocks, *contexts;
-    int64_t rows, heads, kv_heads, dim, size, width, window, longest;
+    const int32_t *blocks, *contexts, *order;
+    const Run *runs;
+    int64_t rows, count, heads, kv_heads, dim, size, width, window, longest;
     float scale, softcap;
     int bf16;
 } Rows;
@@ -108,64 +116,106 @@ INLINE float *place(const Rows *t, float *cache, int64_t row, int64_t head, int6
     return cache + (block * t->kv_heads + head) * t->size * dim;
 }
 
-/* The `count` query heads of a KV head; `room` for their scores, for themselves, and for what they read. */
-INLINE void attend(const Rows *t, int64_t row, int64_t head, int64_t count, int64_t dim, float *room) {
-    const int64_t size = t->size, stride = t->longest, context = t->contexts[row];
-    const int64_t begin = t->window > 0 && context > t->window ? context - t->window : 0;
-    const int64_t first_block = begin / size, last_block = (context - 1) / size, which = row * t->heads + head * count;
-    float *score = room, *q = room + count * stride, *out = q + count * dim;
-    for (int64_t i = 0; i < count; i++)
-        for (int64_t d = 0; d < dim; d++) {
-            q[i * dim + d] = load(t->query, row * t->q_row + (head * count + i) * t->q_head + d, t->bf16);
-            out[i * dim + d] = 0.0f;
-        }
-    for (int64_t b = first_block; b <= last_block; b++) {
-        const float *k = place(t, t->keys, row, head, b, dim), *next = place(t, t->keys, row, head, b + AHEAD, dim);
-        float *s = score + b * size;
-        int64_t i = 0;
-        for (; i + TOGETHER <= count; i += TOGETHER)
-            score_block(q + i * dim, k, i ? NULL : next, s + i * stride, TOGETHER, dim, size, stride, t->scale);
-        REST(count - i, score_block(q + i * dim, k, i ? NULL : next, s + i * stride, LEFT, dim, size, stride, t->scale))
-    }
-    for (int64_t i = 0; i < count; i++) {
-        float *s = score + i * stride, highest = -INFINITY, total = 0.0f;
-        if (t->softcap > 0.0f)
-            for (int64_t n = begin; n < context; n++)
-                s[n] = t->softcap * tanhf(s[n] / t->softcap);
+/* The first token of `context` that a row sees, and its first block that its run does not read in common. */
+INLINE int64_t first_seen(const Rows *t, int64_t context) {
+    return t->window > 0 && context > t->window ? context - t->window : 0;
+}
+
+INLINE int64_t own_block(const Rows *t, Run run, int64_t begin) {
+    return begin / t->size > run.common ? begin / t->size : run.common;
+}
+
+/* A block's scores, and its values' sums, for `count` queries: TOGETHER at a time. The first of them fetch. */
+INLINE void score_all(const Rows *t, const float *q, const float *k, const float *next, float *s, int64_t count,
+                      int64_t dim) {
+    const int64_t size = t->size, stride = t->longest;
+    int64_t i = 0;
+    for (; i + TOGETHER <= count; i += TOGETHER)
+        score_block(q + i * dim, k, i ? NULL : next, s + i * stride, TOGETHER, dim, size, stride, t->scale);
+    REST(count - i, score_block(q + i * dim, k, i ? NULL : next, s + i * stride, LEFT, dim, size, stride, t->scale))
+}
+
+INLINE void add_all(const Rows *t, const float *v, const float *next, const float *p, float *out, int64_t first,
+                    int64_t last, int64_t count, int64_t dim) {
+    const int64_t stride = t->longest;
+    int64_t i = 0;
+    for (; i + TOGETHER <= count; i += TOGETHER)
+        add_block(v, i ? NULL : next, p + i * stride, out + i * dim, first, last, TOGETHER, dim, stride);
+    REST(count - i, add_block(v, i ? NULL : next, p + i * stride, out + i * dim, first, last, LEFT, dim, stride))
+}
+
+/* Scores to weights, in place, of the tokens `begin` to `context`; returns log sum exp of the scores. `sink`: one more
+score, whose value is zero, or NULL. */
+INLINE float soften(float *s, int64_t begin, int64_t context, float softcap, const float *sink) {
+    float highest = -INFINITY, total = 0.0f;
+    if (softcap > 0.0f)
+        for (int64_t n = begin; n < context; n++)
+            s[n] = softcap * tanhf(s[n] / softcap);
 #pragma omp simd reduction(max : highest)
-        for (int64_t n = begin; n < context; n++)
-            highest = s[n] > highest ? s[n] : highest;
+    for (int64_t n = begin; n < context; n++)
+        highest = s[n] > highest ? s[n] : highest;
 #pragma omp simd reduction(+ : total)
-        for (int64_t n = begin; n < context; n++) {
-            s[n] = exponential(s[n] - highest);
-            total += s[n];
+    for (int64_t n = begin; n < context; n++) {
+        s[n] = exponential(s[n] - highest);
+        total += s[n];
+    }
+    const float weight = highest + logf(total);
+    if (sink != NULL)
+        total += expf(*sink - highest);
+    for (int64_t n = begin; n < context; n++)
+        s[n] /= total;
+    return weight;
+}
+
+/* The `group` query heads of a KV head, of a run's rows; `room` for their scores, for themselves, and for what they
+read. */
+INLINE void attend(const Rows *t, Run run, int64_t head, int64_t group, int64_t dim, float *room) {
+    const int64_t size = t->size, stride = t->longest, rows = run.last - run.first, count = rows * group;
+    const int32_t *order = t->order + run.first;
+    float *score = room, *q = room + count * stride, *out = q + count * dim;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < group; i++)
+            for (int64_t d = 0; d < dim; d++) {
+                const int64_t to = (r * group + i) * dim + d;
+                q[to] = load(t->query, order[r] * t->q_row + (head * group + i) * t->q_head + d, t->bf16);
+                out[to] = 0.0f;
+            }
+#define BLOCK(CACHE, R, B)                                                                                             \
+    place(t, t->CACHE, order[R], head, B, dim), place(t, t->CACHE, order[R], head, (B) + AHEAD, dim)
+    for (int64_t b = 0; b < run.common; b++)
+        score_all(t, q, BLOCK(keys, 0, b), score + b * size, count, dim);
+    for (int64_t r = 0; r < rows; r++) {
+        const int64_t context = t->contexts[order[r]], at = r * group, which = order[r] * t->heads + head * group;
+        const int64_t begin = first_seen(t, context);
+        for (int64_t b = own_block(t, run, begin); b * size < context; b++)
+            score_all(t, q + at * dim, BLOCK(keys, r, b), score + at * stride + b * size, group, dim);
+        for (int64_t i = 0; i < group; i++)
+            t->weight[which + i] = soften(score + (at + i) * stride, begin, context, t->softcap,
+                                          t->sinks == NULL ? NULL : t->sinks + head * group + i);
+    }
+    for (int64_t b = 0; b < run.common; b++)
+        add_all(t, BLOCK(values, 0, b), score + b * size, out, 0, size, count, dim);
+    for (int64_t r = 0; r < rows; r++) {
+        const int64_t context = t->contexts[order[r]], at = r * group, which = order[r] * t->heads + head * group;
+        const int64_t begin = first_seen(t, context);
+        for (int64_t b = own_block(t, run, begin); b * size < context; b++) {
+            const int64_t first = b * size < begin ? begin - b * size : 0;
+            const int64_t last = (b + 1) * size > context ? context - b * size : size;
+            add_all(t, BLOCK(values, r, b), score + at * stride + b * size, out + at * dim, first, last, group, dim);
         }
-        t->weight[which + i] = highest + logf(total);
-        if (t->sinks != NULL) /* one more score, whose value is zero */
-            total += expf(t->sinks[head * count + i] - highest);
-        for (int64_t n = begin; n < context; n++)
-            s[n] /= total;
+        for (int64_t d = 0; d < group * dim; d++)
+            store(t->out, which * dim + d, out[at * dim + d], t->bf16);
     }
-    for (int64_t b = first_block; b <= last_block; b++) {
-        const int64_t first = b * size < begin ? begin - b * size : 0;
-        const int64_t last = (b + 1) * size > context ? context - b * size : size;
-        const float *v = place(t, t->values, row, head, b, dim), *next = place(t, t->values, row, head, b + AHEAD, dim);
-        const float *p = score + b * size;
-        int64_t i = 0;
-        for (; i + TOGETHER <= count; i += TOGETHER)
-            add_block(v, i ? NULL : next, p + i * stride, out + i * dim, first, last, TOGETHER, dim, stride);
-        REST(count - i, add_block(v, i ? NULL : next, p + i * stride, out + i * dim, first, last, LEFT, dim, stride))
-    }
-    for (int64_t d = 0; d < count * dim; d++)
-        store(t->out, which * dim + d, out[d], t->bf16);
+#undef BLOCK
 }
 
 static void attend_piece(const void *task, int64_t piece) {
     const Rows *t = task;
-    /* Heads in the outer loop: rows that share a prefix read it from the processor's cache. */
-    const int64_t head = piece / t->rows, row = piece % t->rows, group = t->heads / t->kv_heads;
-    if (t->key != NULL) {
-        const int64_t at = t->contexts[row] - 1, to = at % t->size * t->dim;
+    /* Heads in the outer loop: runs that share a prefix read it from the processor's cache. */
+    const int64_t head = piece / t->count, group = t->heads / t->kv_heads;
+    const Run run = t->runs[piece % t->count];
+    for (int64_t r = run.first; t->key != NULL && r < run.last; r++) {
+        const int64_t row = t->order[r], at = t->contexts[row] - 1, to = at % t->size * t->dim;
         float *key = place(t, t->keys, row, head, at / t->size, t->dim) + to;
         float *value = place(t, t->values, row, head, at / t->size, t->dim) + to;
         for (int64_t d = 0; d < t->dim; d++) {
@@ -173,28 +223,30 @@ static void attend_piece(const void *task, int64_t piece) {
             value[d] = load(t->value, row * t->v_row + head * t->v_head + d, t->bf16);
         }
     }
-    float *room = t->scratch + piece * group * (t->longest + 2 * t->dim);
+    float *room = t->scratch + (head * t->rows + run.first) * group * (t->longest + 2 * t->dim);
     if (t->dim == 64) /* common widths get loops of known length */
-        attend(t, row, head, group, 64, room);
+        attend(t, run, head, group, 64, room);
     else if (t->dim == 128)
-        attend(t, row, head, group, 128, room);
+        attend(t, run, head, group, 128, room);
     else
-        attend(t, row, head, group, t->dim, room);
+        attend(t, run, head, group, t->dim, room);
 }
 
 /* `query` [rows, heads, dim], `key` and `value` [rows, kv_heads, dim] with strides of their own for rows and heads;
 `out` [rows, heads, dim]; these in bf16 or fp32. The keys and values are stored first, as each row's last token (`key`
 NULL: they are there already). In fp32: caches [blocks, kv_heads, size, dim], `weight` [rows, heads], `scratch` [rows,
-heads, longest + 2 dim], `sinks` [heads] or NULL. `blocks` [rows, width], `contexts` [rows]; `window` and `softcap` 0:
-none. `dim` and `size` are multiples of 8, and so is `longest`, which no context exceeds. */
+heads, longest + 2 dim], `sinks` [heads] or NULL. `blocks` [rows, width], `contexts` [rows]; `order`: the rows, as the
+`runs` [count] count them, which hold each of them once; a run's `common` blocks are read whole by all of its rows, and
+none of them is written to. `window` and `softcap` 0: none; with a window nothing is common. `dim` and `size` are
+multiples of 8, and so is `longest`, which no context exceeds. */
 void attend_rows(const void *query, const void *key, const void *value, int64_t q_row, int64_t q_head, int64_t k_row,
                  int64_t k_head, int64_t v_row, int64_t v_head, float *keys, float *values, const float *sinks,
                  void *out, float *weight, float *scratch, const int32_t *blocks, const int32_t *contexts,
-                 int64_t rows, int64_t heads, int64_t kv_heads, int64_t dim, int64_t size, int64_t width,
-                 int64_t window, int64_t longest, float scale, float softcap, int bf16, Fork fork,
-                 int threads) {
+                 const int32_t *order, const Run *runs, int64_t rows, int64_t count, int64_t heads, int64_t kv_heads,
+                 int64_t dim, int64_t size, int64_t width, int64_t window, int64_t longest, float scale, float softcap,
+                 int bf16, Fork fork, int threads) {
     Rows t = {query, key, value, q_row, q_head, k_row, k_head, v_row, v_head, keys, values, sinks, out, weight,
-              scratch, blocks, contexts, rows, heads, kv_heads, dim, size, width, window, longest, scale, softcap,
-              bf16};
-    spread(attend_piece, &t, rows * kv_heads, fork, threads);
+              scratch, blocks, contexts, order, runs, rows, count, heads, kv_heads, dim, size, width, window, longest,
+              scale, softcap, bf16};
+    spread(attend_piece, &t, count * kv_heads, fork, threads);
 }

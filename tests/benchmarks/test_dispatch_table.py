@@ -37,7 +37,7 @@ def test_what_was_measured_is_what_is_chosen(table, monkeypatch, capsys):
     # Sharing is faster from 128 tokens on with two rows, from 64 on with four.
     faster = {2: 128, 4: 64}
     monkeypatch.setattr(benchmark, "measure", lambda rows, tokens, *_: (1.0, 0.5 if tokens >= faster[rows] else 1.03))
-    benchmark.main(["--kernels", "torch", "--write", "--table", str(table)])
+    benchmark.main(["--write", "--table", str(table)])
     found = worth.read("torch", device_name(CPU), table, group=2)
     assert found == worth.Worth(((2, 128), (4, 64)))
     assert "regret at (2, 2, 16): 1.000" in capsys.readouterr().out

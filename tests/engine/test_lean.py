@@ -56,3 +56,16 @@ def test_what_is_not_for_it_is_named(tiny, bench):
     assert lean.refuses(model) == "gelu in MLPs"
     model.config.model_type = "gemma2"
     assert lean.refuses(model) == "the family gemma2"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_step_that_ends_no_prompt_has_no_row_for_the_last_product(tiny, bench, ask, monkeypatch, dtype):
+    kernels()
+    monkeypatch.setattr(packing, "LEAST", dict.fromkeys(packing.LEAST, 0))
+    one = bench(tiny("llama"), kernels="c", dtype=dtype, chunk=16)
+    rows = []
+    head = one.recorded.runner._lean._head
+    monkeypatch.setattr(one.recorded.runner._lean, "_head", lambda x: rows.append(len(x)) or head(x))
+    one.run(ask(LINE * 3, 4))
+    assert rows[0] == 0
+    assert rows[-4:] == [1, 1, 1, 1]

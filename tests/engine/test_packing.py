@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from c_kernels import kernels
 from torch import nn
 
 from semantic_parrot.core.engine import packing
@@ -47,7 +48,7 @@ def test_weights_are_kept_in_both_forms_if_there_is_room(monkeypatch, caplog, dt
 
     model = Tied(dtype)
     assert pack(model, room=needed - 1) == 1
-    assert "packed only" in caplog.text
+    assert "in one form" in caplog.text
     assert model.own.plain is None
     assert type(model.head) is nn.Linear  # and something else reads its weights
 
@@ -68,6 +69,35 @@ def test_one_row_is_multiplied_by_plain_weights_and_the_switch_is_put_back(monke
     with pytest.raises(RuntimeError):
         packed(torch.randn(1, 48, 1, dtype=torch.bfloat16))
     assert torch._C._get_mkldnn_enabled()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.inference_mode()
+def test_few_rows_are_multiplied_by_plain_weights_in_c(monkeypatch, dtype):
+    """Weights in both forms; or, without room for that, plain ones in bf16, which torch multiplies more rows by."""
+    monkeypatch.setattr(packing, "LEAST", dict.fromkeys(packing.LEAST, 0))
+    ops = kernels()
+    if not (few := ops.few(torch.empty(80, 96, dtype=dtype))):
+        pytest.skip("this processor has no AVX-512 with bf16")
+    found = []
+    product = type(ops).product
+    monkeypatch.setattr(type(ops), "product", lambda *given: found.append(len(given[1])) or product(*given))
+    for room in (1 << 20, 0):
+        torch.manual_seed(4)
+        model = nn.Sequential(nn.Linear(96, 80), nn.Linear(80, 50)).to(dtype)  # of the second one, no kernel
+        expected = nn.Sequential(nn.Linear(96, 80), nn.Linear(80, 50)).to(dtype)
+        expected.load_state_dict(model.state_dict())
+        assert pack(model, room=room, kernels=ops) == 2
+        plain = room > 0 or dtype == torch.bfloat16
+        assert (model[0].plain is not None) == plain
+        assert (model[0].weight is not None) == (room > 0 or dtype == torch.float32)
+        assert (model[1].plain is None) == (room == 0 or dtype == torch.float32)
+        for rows in (0, 1, few, few + 1):
+            x = torch.randn(rows, 96).to(dtype)
+            tolerance = 2e-2 if dtype == torch.bfloat16 else 1e-5
+            torch.testing.assert_close(model(x), expected(x), atol=tolerance, rtol=tolerance)
+        assert found == [1, few] * plain
+        found.clear()
 
 
 class Attention(nn.Module):

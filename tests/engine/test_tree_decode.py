@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from semantic_parrot.kernels import worth
 from semantic_parrot.kernels.torch_tree import TreePlan
 
 LINE = "The harbour master wrote down each ship, its cargo and the hour at which it left the quay. "
@@ -16,10 +15,9 @@ OUT = 24
 
 @pytest.mark.parametrize("kernels", ["torch", "c"])
 @pytest.mark.parametrize("family", ["llama", "mistral", "phi3_longrope"])
-def test_siblings_decode_as_they_would_alone(tiny, bench, ask, family, kernels, monkeypatch, request):
+def test_siblings_decode_as_they_would_alone(tiny, bench, ask, family, kernels, request):
     if kernels == "c":
         request.getfixturevalue("in_c")
-        monkeypatch.setattr(worth, "read", lambda *_, **__: worth.Worth(((2, 32),)))
     alone = bench(tiny(family), prefix_cache=False, max_batch=1, kernels=kernels)
     alone.run(*(ask(p, OUT) for p in PROMPTS))
     together = bench(tiny(family), kernels=kernels)
@@ -32,7 +30,11 @@ def test_siblings_decode_as_they_would_alone(tiny, bench, ask, family, kernels, 
 
     together.recorded.runner._plan = watched
     together.run(*(ask(p, OUT) for p in PROMPTS))
-    nested = [p for p in plans if isinstance(p, TreePlan) and len(p.trees.shared) == 3]
-    assert nested, "no step had the two documents under one beginning"
+    trees = [p for p in plans if isinstance(p, TreePlan)]
+    if kernels == "torch":
+        assert any(len(p.trees.shared) == 3 for p in trees), "no step had the two documents under one beginning"
+    elif family != "mistral":  # whose window cuts
+        runs = [table[1] for p in trees for _, own in p._own for table in own._runs.values()]
+        assert any((table[:, 1] - table[:, 0] > 1).sum() > 1 for table in runs), "no rows went together"
     for n, prompt in enumerate(PROMPTS, 1):
         assert together.tokens(n) == alone.tokens(n), prompt

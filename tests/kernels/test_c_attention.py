@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from c_kernels import kernels
@@ -106,3 +108,50 @@ def test_what_it_does_not_take_is_torchs(dim, dtype, monkeypatch):
         monkeypatch.setattr(torch_rows.Rows, "attend", lambda *a, **k: found.append(1) or (query, None))
     c_rows.Rows(segments, SIZE, CPU, kernels=ops).attend(query, *caches, Scores(dim**-0.5))
     assert found == [1]
+
+
+@st.composite
+def forests(draw):
+    return (
+        draw(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(1, 40)), min_size=2, max_size=9)),
+        draw(st.sampled_from([1, 2, 3, 4, 8])),
+        draw(st.sampled_from([None, 20, 1000])),
+        draw(st.booleans()),
+        draw(st.sampled_from([1, 2])),
+    )
+
+
+@given(forests())
+@torch.inference_mode()
+def test_rows_that_begin_alike_have_the_bits_that_each_has_alone(drawn):
+    """Two levels of documents, and a suffix of each row's own."""
+    leaves, group, window, capped, threads = drawn
+    ops, before = kernels(), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    g = torch.Generator().manual_seed(len(leaves) + group)
+    free = iter(torch.randperm(400, generator=g).add(1).tolist())
+    upper = [[next(free) for _ in range(n)] for n in (0, 1, 3)]
+    lower = [[[next(free) for _ in range(n)] for n in (0, 2, 5)] for _ in upper]
+    segments = []
+    for row, (one, two, tokens) in enumerate(leaves):
+        common = [*upper[one], *lower[one][two]]
+        own = [next(free) for _ in range(-(-tokens // SIZE))]
+        segments.append(Segment(row, 1, len(common) * SIZE + tokens, common + own))
+    caches = [torch.randn(401, 2, SIZE, 64, generator=g) for _ in range(2)]
+    query = torch.randn(len(leaves), 2 * group, 64, generator=g)
+    scores = Scores(0.125, window, 2.0 if capped else None, torch.randn(2 * group, generator=g) if capped else None)
+    found, weight = c_rows.Rows(segments, SIZE, CPU, kernels=ops).attend(query, *caches, scores, weighed=True)
+    for row, segment in enumerate(segments):
+        alone = c_rows.Rows([replace(segment, start=0)], SIZE, CPU, kernels=ops)
+        expected, total = alone.attend(query[row : row + 1], *caches, scores, weighed=True)
+        assert torch.equal(found[row : row + 1], expected)
+        assert torch.equal(weight[row : row + 1], total)
+    torch.set_num_threads(before)
+
+
+def test_runs():
+    """Of rows in order, by how many blocks each has in common with the one before it."""
+    assert c_rows.runs([0, 4, 4, 4, 4], 4) == [(0, 4, 4), (4, 5, 0)]
+    assert c_rows.runs([0, 4, 4], 1) == [(0, 1, 0), (1, 2, 0), (2, 3, 0)]
+    assert c_rows.runs([0, 0, 5, 3], 8) == [(0, 1, 0), (1, 4, 3)]
+    assert c_rows.runs([0, 9, 2, 9], 8) == [(0, 2, 9), (2, 4, 9)]  # the third would cost the first two seven blocks
