@@ -34,6 +34,19 @@ UNKNOWN_CONTEXT = 1 << 20
 #: Seconds that an idle connection is kept: servers close theirs after five (uvicorn's and llama.cpp's default), and a
 #: request that is sent just then is lost.
 IDLE_CONNECTION = 3.0
+#: Seconds to connect in; it is tried twice.
+CONNECT_SECONDS = 5.0
+
+
+class _Http(httpx.AsyncClient):
+    """Connects a second time when the first was not in time: nothing was sent, and where this process itself stalled
+    for so long, the connection stood all the while."""
+
+    async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        try:
+            return await super().send(request, **options)
+        except httpx.ConnectTimeout:
+            return await super().send(request, **options)
 
 
 class RemoteEngine:
@@ -69,9 +82,9 @@ class RemoteEngine:
         self._idle = idle_seconds
         self._base = url.rstrip("/")
         self._root = self._base.removesuffix("/v1")
-        self._http = httpx.AsyncClient(
+        self._http = _Http(
             headers={} if key is None else {"authorization": f"Bearer {key}"},
-            timeout=httpx.Timeout(idle_seconds, connect=5.0, pool=None),
+            timeout=httpx.Timeout(idle_seconds, connect=CONNECT_SECONDS, pool=None),
             limits=httpx.Limits(max_keepalive_connections=window, keepalive_expiry=IDLE_CONNECTION),
         )
         self._model: ModelInfo | None = None
@@ -219,7 +232,8 @@ class RemoteEngine:
 
     async def _ask(self, method: str, url: str, body: dict[str, Any] | None) -> dict[str, Any]:
         try:
-            response = await self._http.request(method, url, json=body, timeout=PROBE_SECONDS)
+            patience = httpx.Timeout(PROBE_SECONDS, connect=CONNECT_SECONDS)
+            response = await self._http.request(method, url, json=body, timeout=patience)
             if response.status_code != 200:
                 error = refusal(response.status_code, response.content, self.name)
                 if isinstance(error, ContextOverflow):

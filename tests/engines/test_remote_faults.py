@@ -5,12 +5,13 @@ The server is scripted, on a real socket: no real one misbehaves on demand.
 
 import asyncio
 import json
+import time
 from contextlib import asynccontextmanager
 
 import pytest
 from scripted import ScriptedEngine
 
-from semantic_parrot.core.engines import reachable
+from semantic_parrot.core.engines import reachable, remote
 from semantic_parrot.core.engines.protocol import Done, ModelLoadError
 from semantic_parrot.core.engines.remote import RemoteEngine
 from semantic_parrot.core.errors import ContextOverflow, EngineFailed, InvalidRequest, ParrotError, Unsupported
@@ -236,6 +237,21 @@ async def test_silence_ends():
         there.answers = [(200, {}, None)]
         with pytest.raises(EngineFailed, match="ReadTimeout"):
             await ask(engine)
+
+
+async def test_a_process_that_stalls_connects_again(monkeypatch):
+    """While it connected: its time is up before it sees that the connection stands. Which of the loop's steps that is
+    depends on the client: the stalls fall on several."""
+    monkeypatch.setattr(remote, "CONNECT_SECONDS", 1.0)
+    async with site() as (there, engine):
+        for steps in range(2, 6):
+            task = asyncio.create_task(ask(engine))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            time.sleep(1.2)  # noqa: ASYNC251 -- the stall
+            assert (await task).text == "Hello"
+        assert len(there.asked) == 4
+        assert engine.healthy
 
 
 async def test_a_reader_that_leaves_hangs_up():
