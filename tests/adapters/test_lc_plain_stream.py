@@ -82,7 +82,12 @@ async def test_chunks_of_a_text_come_as_dicts(server, told):
         told.clear()
 
 
-@pytest.mark.parametrize("asked", [{"logprobs": True}, {"tools": [{"type": "function", "function": {"name": "f"}}]}])
+TOOLS = {"tools": [{"type": "function", "function": {"name": "f"}}]}
+
+
+@pytest.mark.parametrize(
+    "asked", [{"logprobs": True}, TOOLS, {"extra_body": {"logprobs": True}}, {"extra_body": TOOLS}]
+)
 async def test_what_is_more_than_a_text_goes_through_the_classes(server, told, asked):
     llm = ChatParrot(base_url=server.url, temperature=0, max_tokens=4)
     async for _ in streams(llm, **asked):
