@@ -51,13 +51,21 @@ def _own_client() -> dict[str, Any]:
 
 def _connections() -> Any:
     """As the OpenAI client makes them, but none is kept so long that its server (uvicorn: after 5 s) ends it just when
-    it is used, which nothing here tries again."""
+    it is used. Where one does all the same (llama.cpp's at times), the request is sent once more, as any client does by
+    default; these do not otherwise try again."""
     from openai import DefaultAsyncHttpxClient
 
     from semantic_parrot.adapters.openai_http import http
 
+    class Again(http.AsyncHTTPTransport):
+        async def handle_async_request(self, request: http.Request) -> http.Response:
+            try:
+                return await super().handle_async_request(request)
+            except http.RemoteProtocolError:  # before an answer has begun
+                return await super().handle_async_request(request)
+
     limits = http.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=3.0)
-    return DefaultAsyncHttpxClient(timeout=None, limits=limits)
+    return DefaultAsyncHttpxClient(timeout=None, transport=Again(limits=limits))
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,6 @@ def bound(jobs: Sequence[Job], costs: Costs, engines: int = 1) -> float:
     return program_bound(calls, engines, costs).bound
 
 
-def alone(job: Job, costs: Costs) -> float:
-    """Seconds of the job on an idle engine, from when it is due, for each token of its answers."""
-    return bound([replace(job, at=0.0)], costs) / sum(call.tokens for call in job.calls)
+def alone(job: Job, costs: Costs, rtt: float = 0.0) -> float:
+    """Seconds of the job on an idle engine, from when it is due, and of a round trip, for each token of its answers."""
+    return (bound([replace(job, at=0.0)], costs) + rtt) / sum(call.tokens for call in job.calls)

@@ -70,14 +70,15 @@ class Ratio:
         return self.pairs >= FEWEST and self.high <= WIDEST * self.low
 
     def verdict(self, goal: float) -> str:
-        """An interval that neither reaches the goal whole nor misses it whole decides nothing."""
-        if not self.told:
+        """An interval that neither reaches the goal whole nor misses it whole decides nothing. One that is too wide to
+        tell a figure may decide that."""
+        if self.pairs < FEWEST:
             return "not decided"
         return "met" if self.low >= goal else "missed" if self.high < goal else "not decided"
 
     def within(self, goal: float) -> str:
         """The same of a goal that is a ceiling."""
-        if not self.told:
+        if self.pairs < FEWEST:
             return "not decided"
         return "met" if self.high <= goal else "missed" if self.low > goal else "not decided"
 

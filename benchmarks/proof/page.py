@@ -103,6 +103,8 @@ def _goal(data: Data | None, goal: Goal, name: str, rtt: float) -> str:
     if found is None:
         why = None if data is None else failure(data, goal.workload, name)
         said = f"failed: {why[:60]}" if why else "not measured"
+        if data is not None and figures(data, goal.workload, name, rtt, goal.figure):
+            said = "it serves none"  # a rate of 0, of which ours is no multiple
         return said if wanted is None else f"{said} (goal {wanted:g})"
     other = data is not None and not data["checks"].get(goal.workload, {}).get(name, {"same": True})["same"]
     said = f"{found}{', ANOTHER TEXT' if other else ''}"

@@ -54,13 +54,22 @@ async def play(jobs: Sequence[Job], usage: Usage, spent: Callable[[], int] | Non
         raise PeerFailed(f"it took more than {PATIENCE:.0f} s") from None
     except ExceptionGroup as group_of:
         error = group_of.exceptions[0]
-        raise PeerFailed(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+        raise PeerFailed(_said(error)) from error
     outcomes = [task.result() for task in tasks]
     if spent is not None:
         usage.calls = usage.told = sum(len(job.calls) for job in jobs)
         usage.tokens = spent() - before
     check(jobs, usage)
     return outcomes
+
+
+def _said(error: BaseException | None) -> str:
+    """What it says, and what caused it: the OpenAI client says "Connection error." whatever became of a connection."""
+    said = []
+    while error is not None:
+        said.append(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        error = error.__cause__
+    return ", from ".join(said)
 
 
 def check(jobs: Sequence[Job], usage: Usage) -> None:

@@ -27,24 +27,26 @@ def draw(own: dict[tuple[str, float], Data], path: Path) -> None:
     for panel in panels.flat[len(own) :]:
         panel.set_visible(False)
     for panel, ((key, _), data) in zip(panels.flat, own.items(), strict=False):
-        _panel(panel, key, data)
+        fill(panel, key, data)
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
-def _panel(panel: Any, key: str, data: Data) -> None:
+def fill(panel: Any, key: str, data: Data) -> None:
+    """`panel` (matplotlib's Axes) shows what was measured of workload `key`."""
     goal = goal_of(key)
     rtts = data["settings"]["rtt"]
     names = [name for name in data["settings"]["comparators"] if name != OWN]
     width = 0.8 / max(1, len(rtts))
     for i, rtt in enumerate(rtts):
+        label: str | None = f"RTT {rtt:g} ms"  # of the first bar that is drawn
         for at, name in enumerate(names):
             found = better(data, goal, name, rtt)
             if found is None or not found.told:  # what the page does not tell is not drawn
                 continue
             ends = [[max(0.0, found.median - found.low)], [max(0.0, found.high - found.median)]]
             place = at + (i - (len(rtts) - 1) / 2) * width
-            label = f"RTT {rtt:g} ms" if at == 0 else None
             panel.bar(place, found.median, width, yerr=ends, color=f"C{i}", capsize=3, label=label)
+            label = None
     paper = WORKLOADS[key].paper if key in WORKLOADS else None
     if paper is not None:
         panel.axhspan(*paper, color="0.85", zorder=0, label="the paper, over its baseline")

@@ -173,7 +173,7 @@ class Bench:
         if one.own:
             play.forget(one.base)
         before = play.counters(one.base) if one.own else {}
-        slo = SLO * max(cost.alone(job, costs or Costs()) for job in jobs)
+        slo = SLO * max(cost.alone(job, costs or Costs(), rtt / 1e3) for job in jobs)
         figures = await work.measure(played, jobs, slo)
         row = {"figures": figures, "calls": total.calls, "tokens": total.tokens, "prompt": total.prompt}
         if one.own:

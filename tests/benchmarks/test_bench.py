@@ -3,8 +3,10 @@ die or answer something else; and what is refused before anything starts."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shlex
+import signal
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +19,10 @@ import bench
 from engines.results import Results
 from paced import PacedEngine
 from peers.client import Answer
-from proof import room, servers
+from proof import comparators, room, servers
 from proof.comparators import Comparator, comparator, eager, lowered
 from proof.run import Bench, Plan, difference
+from semantic_parrot.adapters.openai_http import http
 from semantic_parrot.core.engines.protocol import UNDIRECTED, Done, Usage
 from semantic_parrot.core.errors import EngineFailed
 from semantic_parrot.core.runtime import Runtime
@@ -172,6 +175,28 @@ def test_all_but_one_server_stand_still(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.usefixtures("semantic_kernel")
+async def test_a_connection_that_its_server_ends_as_it_is_used_costs_no_request() -> None:
+    asked: list[int] = []  # by connection
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        number = len(asked)
+        asked.append(0)
+        while await reader.readuntil(b"\r\n\r\n"):
+            asked[number] += 1
+            if asked[number] == 2 or number > 1:
+                break
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        async with comparators._connections() as client:
+            assert [(await client.get(url)).text for _ in range(2)] == ["ok", "ok"]
+            assert asked == [2, 1]
+            with pytest.raises(http.RemoteProtocolError):
+                await client.get(url)
+
+
 def test_an_app_on_semantic_kernel_runs_likewise(kept: Results, texts: Texts) -> None:
     benched(kept, texts, local("parrot", Speaking(), lowered), local("E1", Speaking()), key="W2-sk")
     found = on_disk(kept)
@@ -284,6 +309,18 @@ def test_the_command_runs_the_checkouts_benchmark(
     assert done.value.code == 2
     assert "in the repository" in capsys.readouterr().err
     assert len(run) == 1
+
+
+def test_a_benchmark_in_the_background_can_be_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "measure", lambda *_: signal.raise_signal(signal.SIGTERM))
+    before = [(sign, signal.getsignal(sign)) for sign in (signal.SIGINT, signal.SIGTERM)]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts what ends in &
+    try:
+        assert bench.main(["W8", "--model", "tiny", "--against", "", "--json", str(tmp_path / "b.json")]) == 130
+    finally:
+        for sign, handler in before:
+            signal.signal(sign, handler)
+    assert json.loads((tmp_path / "b.json").read_text())["finished"] is False
 
 
 def test_make_bench_compares_with_all_that_it_says() -> None:

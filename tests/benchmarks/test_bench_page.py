@@ -63,7 +63,10 @@ def test_every_goal_has_a_row_for_each_round_trip() -> None:
 
 def test_noise_is_told_as_noise() -> None:
     assert str(ratio_of([1.0, 3.0, 2.0])) == "noise hides it [1.00, 3.00]"
-    assert ratio_of([1.0, 3.0, 2.0]).verdict(0.5) == "not decided"
+    wide = ratio_of([1.0, 3.0, 2.0])
+    assert [wide.verdict(goal) for goal in (0.9, 2.0, 3.1)] == ["met", "not decided", "missed"]
+    assert [wide.within(goal) for goal in (0.9, 2.0, 3.1)] == ["missed", "not decided", "met"]
+    assert ratio_of([2.0, 2.0]).verdict(1.0) == ratio_of([2.0, 2.0]).within(3.0) == "not decided"
     assert str(ratio_of([2.0, 2.0])) == "too few repetitions (2)"
     assert Ratio(1.5, 1.4, 1.6, 5).verdict(1.5) == "not decided"
     assert [Ratio(1.5, 1.4, 1.6, 5).within(goal) for goal in (1.3, 1.5, 1.6)] == ["missed", "not decided", "met"]
@@ -78,6 +81,17 @@ def test_a_rate_is_better_the_higher_it_is() -> None:
         for name, own in rates.items() for i, rate in enumerate(own)
     ]  # fmt: skip
     assert better({"runs": runs}, goal, "E0", 0.0) == Ratio(2.0, 2.0, 2.0, 3)
+
+
+def test_who_serves_no_rate_was_measured() -> None:
+    goal = next(goal for goal in GOALS if goal.workload == "W4")
+    rows = [
+        {"workload": "W4", "comparator": name, "rtt": 0.0, "repeat": i, "figures": {"rate": rate}}
+        for name, rate in (("parrot", 4.0), ("E0", 0.0)) for i in range(3)
+    ]  # fmt: skip
+    data = {"runs": rows, "failures": []}
+    assert page._goal(data, goal, "E0", 0.0) == "it serves none (goal 15)"
+    assert page._goal(data, goal, "E0", 250.0) == "not measured (goal 15)"
 
 
 def test_another_text_stands_beside_the_figure() -> None:
@@ -142,6 +156,14 @@ def test_the_picture_is_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "page.png").read_bytes()[1:4] == b"PNG"
     plots.draw({}, tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()
+
+
+def test_a_round_trip_is_in_the_legend_though_its_first_bar_is_noise() -> None:
+    panel = pytest.importorskip("matplotlib.figure").Figure().subplots()
+    plots.fill(panel, "W2", result({"parrot": [1.0] * 3, "E0": [1.0, 5.0, 2.5], "E1": [2.0] * 3}))
+    assert len(panel.patches) == 3  # E1's two bars, and the paper's
+    told = [text.get_text() for text in panel.get_legend().texts]
+    assert sorted(told) == ["RTT 0 ms", "RTT 250 ms", "the paper, over its baseline"]
 
 
 def test_middleware_without_a_result_is_not_measured(tmp_path: Path) -> None:

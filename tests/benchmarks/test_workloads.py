@@ -90,6 +90,21 @@ def test_what_a_job_says_it_asks_for_is_what_its_app_asks_for(key: str, monkeypa
         assert all(abs(words - tokens) <= 3 + joins for words, tokens in zip(said, asks, strict=True)), (said, asks)
 
 
+def test_what_nobody_waits_for_is_told_to_the_model() -> None:
+    told: dict[str, set[str]] = {}
+
+    class Told(BaseCallbackHandler):
+        run_inline = True
+
+        def on_chat_model_start(self, *_: Any, metadata: dict[str, Any] | None = None, **__: Any) -> None:
+            told.setdefault(app, set()).add((metadata or {}).get("parrot", {}).get("objective", "nothing"))
+
+    for found in jobs("W6", "a"):
+        app = found.app.removesuffix(" alone")
+        found.chain.invoke(found.input, {"callbacks": [Told()]})
+    assert told == {"chat": {"nothing"}, "map-reduce": {"throughput"}}
+
+
 @pytest.mark.parametrize("key", WORKLOADS)
 def test_calls_read_what_came_before_them(key: str) -> None:
     for job in jobs(key, "a"):
@@ -124,6 +139,7 @@ def test_the_bound_is_the_critical_path() -> None:
 def test_what_a_job_takes_alone_does_not_depend_on_when_it_is_due() -> None:
     late, soon = (job(Call(100, 11), at=at) for at in (3.0, 0.0))
     assert alone(late, COSTS) == alone(soon, COSTS) == pytest.approx(11 / 11, rel=1e-3)
+    assert alone(late, COSTS, 1.1) == pytest.approx(11 / 11 + 0.1, rel=1e-3)  # a round trip is part of it
 
 
 def test_a_common_beginning_is_filled_once() -> None:
