@@ -1,8 +1,8 @@
 """The kernels in C (`kernels/c/`): compiled once for this processor, by the compiler that the machine has.
 
 They take what torch is slow at on a CPU, where an operation costs some microseconds whatever it computes: a decoder
-layer's small operations in one pass each, the attention of decode rows without a copy of keys and values, and products
-of few rows (AVX-512 with bf16), which read their weights as fast as memory gives them. Larger products stay torch's.
+layer's small operations in one pass each, attention without a copy of keys and values, and products of few rows
+(AVX-512 with bf16), which read their weights as fast as memory gives them. Larger products stay torch's.
 Compiling takes a second; the result stands in the user's cache directory, by a name that says from what,
 with what and for what it was made.
 """
@@ -23,12 +23,16 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from semantic_parrot.kernels.paging import Scores
+
 SOURCES: Final = Path(__file__).parent / "c"
 COMPILERS: Final = ("cc", "gcc", "clang")
 #: What is no number has to stay none, so nothing that assumes finite numbers; `simd`: sums that say so, in any order.
 FLAGS: Final = ("-O3", "-march=native", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
 _BF16 = {torch.float32: 0, torch.bfloat16: 1}
-_LANES = 8  # as in attention.c
+_LANES, _MOST_DIM = 8, 256  # as in attention.c and chunks.c
+#: Queries of a part of `attend_chunks`, as in chunks.c.
+QUERIES: Final = 32
 _LINE, _COLUMNS = 64, 4  # as in product.c
 #: Rows up to which `product` is faster than oneDNN's on packed weights, by type (two Zen 4 cores).
 _FEW = {torch.float32: 8, torch.bfloat16: 64}
@@ -47,7 +51,8 @@ class CKernels:
         self._norm = _function(code.rms_norm, "pppppiiiifnpn")
         self._rope = _function(code.rope, "ppppiiiiiiinpn")
         self._silu_mul = _function(code.silu_mul, "pppinpn")
-        self._attend = _function(code.attend_rows, "pppiiiiiipppppppppp" + "i" * 9 + "ffnpn")
+        self._attend_rows = _function(code.attend_rows, "pppiiiiiippp" + "p" * 7 + "i" * 9 + "ffnpn")
+        self._attend_chunks = _function(code.attend_chunks, "pppiiiiiippp" + "p" * 4 + "i" * 8 + "ffnpn")
         # Not on every processor.
         self._few_rows = _function(code.few_rows, "ppppiiinpn") if hasattr(code, "few_rows") else None
         self._fork = _fork()
@@ -119,56 +124,69 @@ class CKernels:
         return None if dtype in _BF16 else f"{dtype}"
 
     @staticmethod
-    def attends(query: Tensor, key_cache: Tensor) -> bool:
-        """Whether `attend` takes a layer's tensors."""
-        dim, size = key_cache.shape[3], key_cache.shape[2]
+    def attends(query: Tensor, key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor) -> bool:
+        """Whether there is attention for a layer's tensors, which are as `paging.Plan.attend` has them."""
+        size, dim = key_cache.shape[2:]
         return (
-            query.dtype in _BF16
-            and key_cache.dtype == torch.float32
+            all(x.dtype == query.dtype and x.stride(3) == 1 for x in (query, key, value))
+            and query.dtype in _BF16
+            and key_cache.dtype == value_cache.dtype == torch.float32
+            and key_cache.shape == value_cache.shape
             and dim % _LANES == size % _LANES == 0
-            and query.stride(2) == 1
+            and dim <= _MOST_DIM
         )
 
-    def attend(
-        self,
-        query: Tensor,
-        new: tuple[Tensor, Tensor] | None,
-        caches: tuple[Tensor, Tensor],
-        blocks: Tensor,
-        contexts: Tensor,
-        longest: int,
-        order: Tensor,
+    def attend_rows(
+        self, layer: Layer, out: Tensor, starts: Tensor, blocks: Tensor, contexts: Tensor, longest: int, order: Tensor,
         runs: Tensor,
-        *,
-        scale: float,
-        window: int | None = None,
-        softcap: float | None = None,
-        sinks: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Each row's attention to its own sequence, for tensors that it `attends` to.
+    ) -> None:  # fmt: skip
+        """Rows `starts` [rows] of a step, each the last one of its own sequence.
 
-        `query` [rows, heads, dim]; `new`: keys and values [rows, kv_heads, dim], which are stored first, as each row's
-        last token; `caches` of both [blocks, kv_heads, size, dim]; `blocks` [rows, width] and `contexts` [rows], int32:
-        each row's blocks and tokens, `longest` of them at most; `order` [rows] and `runs` [runs, 3] (first, last,
-        common), int32: rows `order[first]` to `order[last - 1]` begin with the same `common` blocks, none of which is
-        stored to (0 where a window cuts). The rest is as in `paging.Scores`. Returns what the rows read, [rows, heads,
-        dim] in the query's dtype, and the log-sum-exp of their scores (without the sinks), [rows, heads], fp32."""
-        rows, heads, dim = query.shape
-        _, kv_heads, size, _ = caches[0].shape
+        `out` [step's rows, heads, dim], of the query's type; `blocks` [rows, width] and `contexts` [rows], each row's
+        blocks and tokens, `longest` of them at most; `order` [rows] and `runs` [runs, 3] (first, last, common): rows
+        `order[first]` to `order[last - 1]` begin with the same `common` blocks, none of which is stored to (0 where a
+        window cuts). All in int32."""
+        (_, heads, dim), kv_heads, size = out.shape, *layer.caches[0].shape[1:3]
         longest = -(-longest // size) * size
-        out = torch.empty(rows, heads, dim, dtype=query.dtype)
-        weight, scratch = torch.empty(rows, heads), torch.empty(rows * heads * (longest + 2 * dim))
-        key, value = (None, None) if new is None else new
-        strides = [x.stride(i) if x is not None else 0 for x in (query, key, value) for i in (0, 1)]
-        sinks = None if sinks is None else sinks.float().contiguous()
-        pointers = [0 if x is None else x.data_ptr() for x in (query, key, value, *caches, sinks)]
-        self._attend(
-            *pointers[:3], *strides, *pointers[3:], out.data_ptr(), weight.data_ptr(), scratch.data_ptr(),
-            blocks.data_ptr(), contexts.data_ptr(), order.data_ptr(), runs.data_ptr(), rows, len(runs), heads, kv_heads,
-            dim, size, blocks.shape[1], window or 0, longest, scale, softcap or 0.0, _BF16[query.dtype], self._fork,
+        scratch = torch.empty(len(starts) * heads * (longest + 2 * dim))
+        scores = layer.scores
+        self._attend_rows(
+            *layer.given, out.data_ptr(), scratch.data_ptr(), starts.data_ptr(), blocks.data_ptr(), contexts.data_ptr(),
+            order.data_ptr(), runs.data_ptr(), len(starts), len(runs), heads, kv_heads, dim, size, blocks.shape[1],
+            scores.window or 0, longest, scores.scale, scores.softcap or 0.0, _BF16[out.dtype], self._fork,
             torch.get_num_threads(),
         )  # fmt: skip
-        return out, weight
+
+    def attend_chunks(self, layer: Layer, out: Tensor, blocks: Tensor, chunks: Tensor, parts: Tensor) -> None:
+        """Chunks of prompts: `chunks` [chunks, 3] (start, rows, context), rows of the step that are the last ones of a
+        sequence, whose blocks are `blocks` [chunks, width]; `parts` [parts, 2] (chunk, first): all of a chunk's rows
+        times the query heads of a KV head, QUERIES to a part. All in int32."""
+        (_, heads, dim), kv_heads, size = out.shape, *layer.caches[0].shape[1:3]
+        scores = layer.scores
+        self._attend_chunks(
+            *layer.given, out.data_ptr(), blocks.data_ptr(), chunks.data_ptr(), parts.data_ptr(), len(chunks),
+            len(parts), heads, kv_heads, dim, size, blocks.shape[1], scores.window or 0, scores.scale,
+            scores.softcap or 0.0, _BF16[out.dtype], self._fork, torch.get_num_threads(),
+        )  # fmt: skip
+
+
+class Layer:
+    """What a layer gives to attention, as the kernels in C take it: the step's rows, whose keys and values are stored
+    before they are attended to."""
+
+    def __init__(
+        self, query: Tensor, key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, scores: Scores
+    ) -> None:
+        """As `paging.Plan.attend` has them; `CKernels.attends` to them."""
+        self.caches, self.scores = (key_cache, value_cache), scores
+        self._sinks = None if scores.sinks is None else scores.sinks.float().contiguous()
+        self._tensors = (query, key, value)  # whose memory the pointers are of
+        self.given = (
+            *(x.data_ptr() for x in self._tensors),
+            *(x.stride(i) for x in self._tensors for i in (2, 1)),
+            *(x.data_ptr() for x in self.caches),
+            0 if self._sinks is None else self._sinks.data_ptr(),
+        )
 
 
 def compiled(cache: Path | None = None, *, compilers: Sequence[str] = COMPILERS) -> CKernels:

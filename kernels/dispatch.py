@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from semantic_parrot.kernels import deterministic_attention, torch_attention, torch_tree, worth
+from semantic_parrot.kernels import c_attention, deterministic_attention, torch_attention, torch_tree, worth
 from semantic_parrot.kernels.c_library import compiled
 from semantic_parrot.kernels.paging import Plan, Planner, Scores, Segment
 
@@ -27,9 +27,10 @@ def paged_attention(kernels: str, device: torch.device, *, deterministic: bool, 
     had."""
     # The references run anywhere; a device without a kernel of its own gets them.
     reference = deterministic_attention.plan if deterministic else torch_attention.plan
+    tree = partial(torch_tree.plan, worth=worth.read("torch", "cpu", group=group))
     table: dict[tuple[str, str, bool], Callable[[], Planner]] = {
-        ("torch", "cpu", False): lambda: partial(torch_tree.plan, worth=worth.read("torch", "cpu", group=group)),
-        ("c", "cpu", False): lambda: partial(torch_tree.plan, kernels=compiled()),
+        ("torch", "cpu", False): lambda: tree,
+        ("c", "cpu", False): lambda: partial(c_attention.plan, kernels=compiled(), other=tree),
         ("triton", device.type, False): lambda: _triton(device, reference, deterministic=False),
         ("triton", device.type, True): lambda: _triton(device, reference, deterministic=True),
     }

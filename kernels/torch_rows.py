@@ -8,13 +8,13 @@ tokens take 0.9 of the time of a gather and SDPA, 32 of them half of it (3 queri
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from semantic_parrot.kernels.paging import SCRATCH, Scores, Segment, Slots
+from semantic_parrot.kernels.paging import SCRATCH, Scores, Segment
 
 
 class Rows:
@@ -56,15 +56,6 @@ class Rows:
         if sinks is not None and weight is not None:  # exp(l) of exp(l) + exp(sink)
             out = out * (weight - sinks).sigmoid_()[..., None]
         return out, weight
-
-    def step(
-        self, query: Tensor, key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, scores: Scores,
-        slots: Callable[[], Slots],
-    ) -> Tensor:  # fmt: skip
-        """As `paging.Plan.attend`, for the rows of a step in which there are no others; `slots`: where they go."""
-        slots().store(key, value, key_cache, value_cache)
-        rows = query[0].transpose(0, 1).to(key_cache.dtype)
-        return self.attend(rows, key_cache, value_cache, scores)[0].to(query.dtype)[None]
 
     def _ask(self, heads: int, cache: torch.Size) -> tuple[Tensor, Tensor, Tensor]:
         """The products that are wanted, as a sparse matrix [rows * heads, tokens of the cache * its heads]; which

@@ -17,8 +17,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from semantic_parrot.kernels import c_rows, torch_attention, torch_rows
-from semantic_parrot.kernels.c_library import CKernels
+from semantic_parrot.kernels import torch_attention, torch_rows
 from semantic_parrot.kernels.forest import Forest, forest
 from semantic_parrot.kernels.padded import by_length
 from semantic_parrot.kernels.paging import Gather, Plan, Scores, Segment, Slots
@@ -34,20 +33,14 @@ def plan(
     block_size: int,
     device: torch.device,
     *,
-    worth: Callable[[int, int], bool] | None = None,
-    kernels: CKernels | None = None,
+    worth: Callable[[int, int], bool],
 ) -> Plan:
-    """`worth`: (rows, tokens) → whether reading so many tokens once for so many rows is worth a segment of its own
-    (None: never). `kernels`: those in C, if there are any, for the rows; what these have in common they read together
-    by themselves."""
+    """`worth`: (rows, tokens) → whether reading so many tokens once for so many rows is worth a segment of its own."""
     decodes = [s for s in segments if s.rows == 1]
-    if len(decodes) < (2 if kernels is None else 1):  # one row alone is as fast there
+    if len(decodes) < 2:  # one row alone is as fast there
         return torch_attention.plan(segments, rows, block_size, device)
-    trees = _unshared(decodes)
-    if worth is not None:
-        found = forest(decodes, block_size, lambda n, blocks: worth(n, blocks * block_size))
-        trees = found if found.shared else trees
-    return TreePlan(tuple(segments), trees, rows, block_size, device, kernels)
+    trees = forest(decodes, block_size, lambda n, blocks: worth(n, blocks * block_size))
+    return TreePlan(tuple(segments), trees if trees.shared else _unshared(decodes), rows, block_size, device)
 
 
 def _unshared(decodes: Iterable[Segment]) -> Forest:
@@ -62,7 +55,6 @@ class TreePlan:
     rows: int
     block_size: int
     device: torch.device
-    kernels: CKernels | None = None
 
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, scores: Scores
@@ -72,8 +64,9 @@ class TreePlan:
             return self._plain.attend(query, key, value, key_cache, value_cache, scores)
         if not self.trees.shared and self._alone:
             # Nothing to put in another order, to merge or to add to.
-            own = self._own[0][1]
-            return own.step(query, key, value, key_cache, value_cache, scores, lambda: self._slots)
+            self._slots.store(key, value, key_cache, value_cache)
+            rows = query[0].transpose(0, 1).to(key_cache.dtype)
+            return self._own[0][1].attend(rows, key_cache, value_cache, scores)[0].to(query.dtype)[None]
         out = self._chunks.attend(query, key, value, key_cache, value_cache, scores)
         q = query[0].transpose(0, 1)[self._order].to(key_cache.dtype)
         found, weight = torch.empty_like(q), q.new_empty(q.shape[:2])
@@ -120,15 +113,12 @@ class TreePlan:
         return [_Shared(s.first, s.last, torch.tensor(s.blocks, device=self.device)) for s in self.trees.shared]
 
     @cached_property
-    def _own(self) -> list[tuple[Tensor, torch_rows.Rows | c_rows.Rows]]:
+    def _own(self) -> list[tuple[Tensor, torch_rows.Rows]]:
         """(which rows of the forest, their suffixes), those of similar length together."""
         cut = [
             Segment(i, 1, s.context - n * self.block_size, s.blocks[n:])
             for i, (s, n) in enumerate(zip(self.trees.order, self.trees.owned, strict=True))
         ]
-        if self.kernels is not None:
-            rows = c_rows.Rows(cut, self.block_size, self.device, kernels=self.kernels)
-            return [(torch.arange(len(cut)), rows)]
         cut.sort(key=lambda s: s.context)
         return [
             (

@@ -1,6 +1,6 @@
 /* Attention of rows that decode, each over its own sequence in the paged cache, read where it lies.
 
-    out = softmax(scale q K^T) V,   weight = log sum exp of the scores
+    out = softmax(scale q K^T) V
 
 A piece of work is a run of rows whose sequences begin with the same blocks, and the query heads of one KV head: keys
 and values that they have in common are read once for all of them. Each query's sums are in the order that they have for
@@ -57,8 +57,8 @@ typedef struct {
     float *keys, *values;
     const float *sinks;
     void *out;
-    float *weight, *scratch;
-    const int32_t *blocks, *contexts, *order;
+    float *scratch;
+    const int32_t *starts, *blocks, *contexts, *order;
     const Run *runs;
     int64_t rows, count, heads, kv_heads, dim, size, width, window, longest;
     float scale, softcap;
@@ -144,9 +144,8 @@ INLINE void add_all(const Rows *t, const float *v, const float *next, const floa
     REST(count - i, add_block(v, i ? NULL : next, p + i * stride, out + i * dim, first, last, LEFT, dim, stride))
 }
 
-/* Scores to weights, in place, of the tokens `begin` to `context`; returns log sum exp of the scores. `sink`: one more
-score, whose value is zero, or NULL. */
-INLINE float soften(float *s, int64_t begin, int64_t context, float softcap, const float *sink) {
+/* Scores to weights, in place, of the tokens `begin` to `context`. `sink`: one more score, whose value is zero, or NULL. */
+INLINE void soften(float *s, int64_t begin, int64_t context, float softcap, const float *sink) {
     float highest = -INFINITY, total = 0.0f;
     if (softcap > 0.0f)
         for (int64_t n = begin; n < context; n++)
@@ -159,12 +158,10 @@ INLINE float soften(float *s, int64_t begin, int64_t context, float softcap, con
         s[n] = exponential(s[n] - highest);
         total += s[n];
     }
-    const float weight = highest + logf(total);
     if (sink != NULL)
         total += expf(*sink - highest);
     for (int64_t n = begin; n < context; n++)
         s[n] /= total;
-    return weight;
 }
 
 /* The `group` query heads of a KV head, of a run's rows; `room` for their scores, for themselves, and for what they
@@ -177,7 +174,7 @@ INLINE void attend(const Rows *t, Run run, int64_t head, int64_t group, int64_t 
         for (int64_t i = 0; i < group; i++)
             for (int64_t d = 0; d < dim; d++) {
                 const int64_t to = (r * group + i) * dim + d;
-                q[to] = load(t->query, order[r] * t->q_row + (head * group + i) * t->q_head + d, t->bf16);
+                q[to] = load(t->query, t->starts[order[r]] * t->q_row + (head * group + i) * t->q_head + d, t->bf16);
                 out[to] = 0.0f;
             }
 #define BLOCK(CACHE, R, B)                                                                                             \
@@ -185,26 +182,24 @@ INLINE void attend(const Rows *t, Run run, int64_t head, int64_t group, int64_t 
     for (int64_t b = 0; b < run.common; b++)
         score_all(t, q, BLOCK(keys, 0, b), score + b * size, count, dim);
     for (int64_t r = 0; r < rows; r++) {
-        const int64_t context = t->contexts[order[r]], at = r * group, which = order[r] * t->heads + head * group;
-        const int64_t begin = first_seen(t, context);
+        const int64_t context = t->contexts[order[r]], at = r * group, begin = first_seen(t, context);
         for (int64_t b = own_block(t, run, begin); b * size < context; b++)
             score_all(t, q + at * dim, BLOCK(keys, r, b), score + at * stride + b * size, group, dim);
         for (int64_t i = 0; i < group; i++)
-            t->weight[which + i] = soften(score + (at + i) * stride, begin, context, t->softcap,
-                                          t->sinks == NULL ? NULL : t->sinks + head * group + i);
+            soften(score + (at + i) * stride, begin, context, t->softcap,
+                   t->sinks == NULL ? NULL : t->sinks + head * group + i);
     }
     for (int64_t b = 0; b < run.common; b++)
         add_all(t, BLOCK(values, 0, b), score + b * size, out, 0, size, count, dim);
     for (int64_t r = 0; r < rows; r++) {
-        const int64_t context = t->contexts[order[r]], at = r * group, which = order[r] * t->heads + head * group;
-        const int64_t begin = first_seen(t, context);
+        const int64_t context = t->contexts[order[r]], at = r * group, begin = first_seen(t, context);
         for (int64_t b = own_block(t, run, begin); b * size < context; b++) {
             const int64_t first = b * size < begin ? begin - b * size : 0;
             const int64_t last = (b + 1) * size > context ? context - b * size : size;
             add_all(t, BLOCK(values, r, b), score + at * stride + b * size, out + at * dim, first, last, group, dim);
         }
         for (int64_t d = 0; d < group * dim; d++)
-            store(t->out, which * dim + d, out[at * dim + d], t->bf16);
+            store(t->out, (t->starts[order[r]] * t->heads + head * group) * dim + d, out[at * dim + d], t->bf16);
     }
 #undef BLOCK
 }
@@ -214,13 +209,13 @@ static void attend_piece(const void *task, int64_t piece) {
     /* Heads in the outer loop: runs that share a prefix read it from the processor's cache. */
     const int64_t head = piece / t->count, group = t->heads / t->kv_heads;
     const Run run = t->runs[piece % t->count];
-    for (int64_t r = run.first; t->key != NULL && r < run.last; r++) {
-        const int64_t row = t->order[r], at = t->contexts[row] - 1, to = at % t->size * t->dim;
+    for (int64_t r = run.first; r < run.last; r++) {
+        const int64_t row = t->order[r], start = t->starts[row], at = t->contexts[row] - 1, to = at % t->size * t->dim;
         float *key = place(t, t->keys, row, head, at / t->size, t->dim) + to;
         float *value = place(t, t->values, row, head, at / t->size, t->dim) + to;
         for (int64_t d = 0; d < t->dim; d++) {
-            key[d] = load(t->key, row * t->k_row + head * t->k_head + d, t->bf16);
-            value[d] = load(t->value, row * t->v_row + head * t->v_head + d, t->bf16);
+            key[d] = load(t->key, start * t->k_row + head * t->k_head + d, t->bf16);
+            value[d] = load(t->value, start * t->v_row + head * t->v_head + d, t->bf16);
         }
     }
     float *room = t->scratch + (head * t->rows + run.first) * group * (t->longest + 2 * t->dim);
@@ -232,21 +227,21 @@ static void attend_piece(const void *task, int64_t piece) {
         attend(t, run, head, group, t->dim, room);
 }
 
-/* `query` [rows, heads, dim], `key` and `value` [rows, kv_heads, dim] with strides of their own for rows and heads;
-`out` [rows, heads, dim]; these in bf16 or fp32. The keys and values are stored first, as each row's last token (`key`
-NULL: they are there already). In fp32: caches [blocks, kv_heads, size, dim], `weight` [rows, heads], `scratch` [rows,
-heads, longest + 2 dim], `sinks` [heads] or NULL. `blocks` [rows, width], `contexts` [rows]; `order`: the rows, as the
-`runs` [count] count them, which hold each of them once; a run's `common` blocks are read whole by all of its rows, and
-none of them is written to. `window` and `softcap` 0: none; with a window nothing is common. `dim` and `size` are
+/* `query` [step's rows, heads, dim], `key` and `value` [step's rows, kv_heads, dim] with strides of their own for rows
+and heads; `out` [step's rows, heads, dim]; these in bf16 or fp32. `starts` [rows]: which of the step's rows these are.
+The keys and values are stored first, as each row's last token. In fp32: caches [blocks, kv_heads, size, dim], `scratch`
+[rows, heads, longest + 2 dim], `sinks` [heads] or NULL. `blocks` [rows, width], `contexts` [rows]; `order`: the rows, as
+the `runs` [count] count them, which hold each of them once; a run's `common` blocks are read whole by all of its rows,
+and none of them is written to. `window` and `softcap` 0: none; with a window nothing is common. `dim` and `size` are
 multiples of 8, and so is `longest`, which no context exceeds. */
 void attend_rows(const void *query, const void *key, const void *value, int64_t q_row, int64_t q_head, int64_t k_row,
                  int64_t k_head, int64_t v_row, int64_t v_head, float *keys, float *values, const float *sinks,
-                 void *out, float *weight, float *scratch, const int32_t *blocks, const int32_t *contexts,
+                 void *out, float *scratch, const int32_t *starts, const int32_t *blocks, const int32_t *contexts,
                  const int32_t *order, const Run *runs, int64_t rows, int64_t count, int64_t heads, int64_t kv_heads,
                  int64_t dim, int64_t size, int64_t width, int64_t window, int64_t longest, float scale, float softcap,
                  int bf16, Fork fork, int threads) {
-    Rows t = {query, key, value, q_row, q_head, k_row, k_head, v_row, v_head, keys, values, sinks, out, weight,
-              scratch, blocks, contexts, order, runs, rows, count, heads, kv_heads, dim, size, width, window, longest,
+    Rows t = {query, key, value, q_row, q_head, k_row, k_head, v_row, v_head, keys, values, sinks, out, scratch,
+              starts, blocks, contexts, order, runs, rows, count, heads, kv_heads, dim, size, width, window, longest,
               scale, softcap, bf16};
     spread(attend_piece, &t, count * kv_heads, fork, threads);
 }
