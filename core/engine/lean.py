@@ -50,10 +50,10 @@ class Lean:
         cos, sin = self._angles(hidden, position_ids=positions[None])
         cos, sin = cos[0].contiguous(), sin[0].contiguous()
         rest: Tensor | None = None  # what is still to be added to `hidden`
-        for layer in self._layers:
+        for layer in self._layers[:-1]:
             rest, hidden = layer(hidden, rest, cos, sin, step)
-        if len(wanted) < len(tokens):
-            hidden, rest = hidden[wanted], None if rest is None else rest[wanted]
+        fewer = wanted if len(wanted) < len(tokens) else None
+        rest, hidden = self._layers[-1](hidden, rest, cos, sin, step, wanted=fewer)
         return self._head(self._norm(hidden, rest)[0])
 
 
@@ -88,17 +88,28 @@ class _Layer:
         common = config.sliding_window if config.model_type == "mistral" else None
         self._scores = Scores(attention.scaling, getattr(attention, "sliding_window", common))
 
-    def __call__(self, x: Tensor, rest: Tensor | None, cos: Tensor, sin: Tensor, step: Step) -> tuple[Tensor, Tensor]:
-        """`x` and `rest` [rows, hidden size], the two terms of what comes in. Returns those of what goes out, the last
-        layer's MLP first."""
+    def __call__(
+        self,
+        x: Tensor,
+        rest: Tensor | None,
+        cos: Tensor,
+        sin: Tensor,
+        step: Step,
+        *,
+        wanted: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """`x` and `rest` [rows, hidden size], the two terms of what comes in. Returns those of what goes out, the MLP's
+        first, of the rows `wanted` (None: all): of the others, a last layer has but their keys and values to give."""
         normed, hidden = self._first(x, rest)
         query, key, value = (part.view(len(x), -1, self._dim) for part in self._project(normed))
         if self._norms:
             query, key = self._norms[0](query)[0], self._norms[1](key)[0]
         self._kernels.rope(query, key, cos, sin)
         query, key, value = (part.transpose(0, 1)[None] for part in (query, key, value))
-        out = step.attend(self._index, query, key, value, self._scores)
-        normed, hidden = self._second(self._output(out.reshape(len(x), -1)), hidden)
+        out = step.attend(self._index, query, key, value, self._scores).reshape(len(x), -1)
+        if wanted is not None:
+            out, hidden = out[wanted], hidden[wanted]
+        normed, hidden = self._second(self._output(out), hidden)
         return self._down(self._kernels.silu_mul(self._gate(normed), self._up(normed))), hidden
 
 

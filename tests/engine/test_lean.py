@@ -59,13 +59,25 @@ def test_what_is_not_for_it_is_named(tiny, bench):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_step_that_ends_no_prompt_has_no_row_for_the_last_product(tiny, bench, ask, monkeypatch, dtype):
+def test_a_step_that_ends_no_prompt_has_no_row_for_the_last_products(tiny, bench, ask, monkeypatch, dtype):
+    """Neither the output layer's, nor those of the last layer that come after its attention."""
     kernels()
     monkeypatch.setattr(packing, "LEAST", dict.fromkeys(packing.LEAST, 0))
     one = bench(tiny("llama"), kernels="c", dtype=dtype, chunk=16)
-    rows = []
-    head = one.recorded.runner._lean._head
-    monkeypatch.setattr(one.recorded.runner._lean, "_head", lambda x: rows.append(len(x)) or head(x))
+    lean_model = one.recorded.runner._lean
+    last = lean_model._layers[-1]
+    rows = {}
+
+    def watch(owner, name):
+        product, found = getattr(owner, name), rows.setdefault(name, [])
+        monkeypatch.setattr(owner, name, lambda x: found.append(len(x)) or product(x))
+
+    watch(lean_model, "_head")
+    watch(lean_model._layers[0], "_up")
+    for name in ("_output", "_gate", "_down"):
+        watch(last, name)
     one.run(ask(LINE * 3, 4))
-    assert rows[0] == 0
-    assert rows[-4:] == [1, 1, 1, 1]
+    assert rows["_up"][0] == 16
+    for name in ("_head", "_output", "_gate", "_down"):
+        assert rows[name][0] == 0
+        assert rows[name][-4:] == [1, 1, 1, 1]
