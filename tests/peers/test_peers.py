@@ -6,6 +6,7 @@ import asyncio
 import random
 
 import peer_demo as demo
+import psutil
 import pytest
 from live import LiveServer
 
@@ -71,26 +72,35 @@ def test_the_demo_runs_unchanged(peer, checkpoint, words, tmp_path):
         assert said == demo.eager(server.url, "default", words)
 
 
-async def overtaken_by(engine, words, most=8):
-    """How many of 16 long requests end before a short one that comes last, for latency; `most` at most."""
-    full = asyncio.Event()
+async def overtaken_by(engine, words, seed):
+    """How many of 16 long requests have ended when a short one has that came last, for latency. vLLM's scheduler stands
+    still until it holds all of them: what it does next depends on nobody's pace."""
+    came = asyncio.Semaphore(0)
+
+    async def count(_):
+        came.release()
 
     async def ask(name, rank):
-        options = Sampling(temperature=0.0, max_tokens=400 if rank else 2, ignore_eos=True)
-        request = ModelRequest("default", None, sentence(words, name), options)
+        options = Sampling(temperature=0.0, max_tokens=8, ignore_eos=True)
+        request = ModelRequest("default", None, sentence(words, f"{seed} {name}", 3000 if rank else 40), options)
         async for _ in engine.generate(request, Directions(rank)):
-            full.set()
+            pass
 
-    batch = [asyncio.create_task(ask(f"batch {i}", 2)) for i in range(16)]
-    await full.wait()  # the others wait in its queue
-    chat = asyncio.create_task(ask("chat", 0))
-    while not chat.done() and sum(task.done() for task in batch) < most:
-        await asyncio.wait([chat, *(task for task in batch if not task.done())], return_when=asyncio.FIRST_COMPLETED)
-    found = sum(task.done() for task in batch) if chat.done() else most
-    ended = [task for task in (chat, *batch) if task.done() or not task.cancel()]
-    await asyncio.gather(*ended)  # none of them has failed
-    await asyncio.gather(*batch, chat, return_exceptions=True)
-    return min(found, most)
+    engine._http.event_hooks["response"].append(count)
+    (scheduler,) = (p for p in psutil.Process().children(recursive=True) if "EngineCore" in "".join(p.cmdline()))
+    scheduler.suspend()
+    try:
+        tasks = [asyncio.create_task(ask(f"batch {i}", 2)) for i in range(16)]
+        for _ in tasks:  # an answer begins when its request is handed on
+            await came.acquire()
+        chat = asyncio.create_task(ask("chat", 0))
+        await came.acquire()
+    finally:
+        scheduler.resume()
+    await chat
+    ended = sum(task.done() for task in tasks)
+    await asyncio.gather(*tasks)  # none of them has failed
+    return ended
 
 
 async def test_vllm_takes_priorities(peer, words):
@@ -101,9 +111,9 @@ async def test_vllm_takes_priorities(peer, words):
     for priority in (False, True):
         engine = engine_of(peer, priority=priority)
         await engine.start()
-        places.append(await overtaken_by(engine, words))
+        places.append(await overtaken_by(engine, words, f"priority {priority}"))  # in no cache
         await engine.close()
-    assert places[1] < places[0] == 8
+    assert places[1] < 12 < places[0]
 
 
 async def test_what_was_reused_is_told(peer, words):
