@@ -1,12 +1,15 @@
-"""Tree attention against reading a shared prefix for every row again, on this machine's CPU, and its GPU if it has one.
+"""The kernels on this machine's CPU against torch's, and Triton's on its GPU if it has one.
 
     python benchmarks/kernels.py [--threads 1] [--json FILE] [--only cpu | gpu]
 
 The Triton kernels are measured by `kernels_gpu.py`. On a CPU:
 
-One layer's decode attention: `rows` sequences over one prefix, 40 tokens of their own each, fp32, random inputs and
-shuffled blocks; in torch, and in C, where rows go together. Both ways take turns; ratios are of medians. `bound`: the
-time that its multiplications take at the rate of a large matrix product measured in the same run.
+One layer's decode attention, shared and not: `rows` sequences over one prefix, 40 tokens of their own each, fp32,
+random inputs and shuffled blocks; in torch, and in C, where rows go together. Both ways take turns; ratios are of
+medians. `bound`: the time that its multiplications take at the rate of a large matrix product measured in the same run.
+
+Chunks of prompts: attention of `rows` rows at the end of `context` tokens, by torch's kernel and in C, in turn, for the
+heads of that model's layers, in bf16; twelve layers with caches of their own, as in a step.
 
 Products of few rows: those of a step of the model of 100 million parameters (`engines/model.py`), in C by plain weights
 and oneDNN's by packed ones, in turn; each time by other weights, which no cache has.
@@ -40,6 +43,8 @@ BLOCK = 16
 OWN = 40
 CPU = torch.device("cpu")
 SHAPES = [(rows, prefix, 4, 3, 64) for rows in (2, 4, 8, 32) for prefix in (128, 512, 1024, 2048)]
+CHUNKS = ((8, 208), (33, 240), (120, 120), (120, 320), (512, 512), (512, 2048))  # rows, context
+LAYERS = 12
 SHAPES += [(32, 2048, 8, 1, 64), (32, 2048, 2, 8, 64), (64, 4096, 4, 4, 128)]
 
 
@@ -88,6 +93,27 @@ def measure(rows: int, prefix: int, kv_heads: int, group: int, dim: int, rate: f
     took = {"unshared_ms": unshared * 1e3, "tree_ms": once * 1e3, "bound_ms": flops / rate * 1e3}
     took |= {"c_alone_ms": c_alone * 1e3, "c_together_ms": c_together * 1e3}
     return {**shape, **took, "ratio": unshared / once, "c_ratio": c_alone / c_together, "difference": error}
+
+
+@torch.inference_mode()
+def chunks(rows: int, context: int, repeats: int, kv_heads: int = 4, group: int = 3, dim: int = 64) -> dict[str, Any]:
+    """Milliseconds of all layers of a step."""
+    width = -(-context // BLOCK)
+    segments = [Segment(0, rows, context, random.Random(1).sample(range(1, width + 1), width))]
+    caches = [[torch.randn(width + 1, kv_heads, BLOCK, dim) for _ in range(2)] for _ in range(LAYERS)]
+    query = torch.randn(1, rows, kv_heads * group, dim).bfloat16().transpose(1, 2)
+    new = [torch.randn(1, rows, kv_heads, dim).bfloat16().transpose(1, 2) for _ in range(2)]
+
+    planners = {kernels: paged_attention(kernels, CPU, deterministic=False) for kernels in ("torch", "c")}
+
+    def step(kernels: str) -> list[torch.Tensor]:
+        plan = planners[kernels](segments, rows, BLOCK, CPU)
+        return [plan.attend(query, *new, *pair, Scores(dim**-0.5)) for pair in caches]
+
+    error = max((a.float() - b.float()).abs().max().item() for a, b in zip(step("torch"), step("c"), strict=True))
+    in_torch, in_c = seconds(repeats, partial(step, "torch"), partial(step, "c"))
+    took = {"torch_ms": in_torch * 1e3, "c_ms": in_c * 1e3, "ratio": in_torch / in_c, "difference": error}
+    return {"rows": rows, "context": context, **took}
 
 
 @torch.inference_mode()
@@ -145,13 +171,19 @@ def on_cpu(repeats: int) -> dict[str, Any]:
             f" (bound {found['bound_ms']:.2f} ms)",
             flush=True,
         )
+    filled = [chunks(*one, repeats) for one in CHUNKS]
+    for one in filled:
+        print(
+            f"{one['rows']:3} rows of a prompt, {one['context']:5} tokens, attention of {LAYERS} layers:"
+            f" torch {one['torch_ms']:6.2f} ms, in C {one['c_ms']:6.2f} ms, {one['ratio']:5.2f}x"
+        )
     made = [products(n, dtype, repeats) for dtype in (torch.bfloat16, torch.float32) for n in (1, 2, 4, 8, 16, 32, 64)]
     for one in made:
         print(
             f"{one['rows']:3} rows, all products of a step in {one['dtype']}: in C {one['c_ms']:6.2f} ms,"
             f" packed {one['packed_ms']:6.2f} ms, {one['ratio']:5.2f}x"
         )
-    return {"gflops": rate / 1e9, "rows": rows, "products": made}
+    return {"gflops": rate / 1e9, "rows": rows, "chunks": filled, "products": made}
 
 
 def main() -> None:

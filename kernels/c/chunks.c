@@ -55,6 +55,13 @@ INLINE float *place(const Chunks *t, float *cache, int64_t chunk, int64_t head, 
     return cache + ((block * t->kv_heads + head) * t->size + token % t->size) * dim;
 }
 
+/* What a token of the next tile has, if there is one: blocks lie anywhere, so the processor can't guess which is next. */
+INLINE void fetch(const Chunks *t, float *cache, int64_t chunk, int64_t head, int64_t token, int64_t end, int64_t dim) {
+    const float *from = place(t, cache, chunk, head, token < end ? token : end - 1, dim);
+    for (int64_t d = 0; d < dim; d += 16)
+        __builtin_prefetch(from + d, 0, 2);
+}
+
 /* s[j] = q . k[j] for TOGETHER tokens, of all queries. */
 INLINE void score(const Lanes *q, const float *k, Lanes *s, int64_t dim, int vectors) {
     Lanes sum[TOGETHER][VECTORS] = {0};
@@ -129,6 +136,8 @@ INLINE void attend(const Chunks *t, Part part, int64_t head, int64_t dim, int ve
         memcpy(higher, high, sizeof higher);
         for (int64_t n = 0; n < count; n += TOGETHER) {
             Lanes *s = p + n * vectors;
+            for (int j = 0; j < TOGETHER; j++)
+                fetch(t, t->keys, part.chunk, head, from + n + TILE + j, end, dim);
             score(q, place(t, t->keys, part.chunk, head, from + n, dim), s, dim, vectors);
             const int hides = from + n + TOGETHER > lowest + 1 || (t->window > 0 && from + n < end - t->window);
             for (int j = 0; j < TOGETHER; j++)
@@ -154,6 +163,7 @@ INLINE void attend(const Chunks *t, Part part, int64_t head, int64_t dim, int ve
         }
         for (int64_t n = 0; n < count; n++) {
             values[n] = place(t, t->values, part.chunk, head, from + n, dim);
+            fetch(t, t->values, part.chunk, head, from + n + TILE, end, dim);
             for (int v = 0; v < vectors; v++)
                 total[v] += p[n * vectors + v] = exponentials(p[n * vectors + v] - high[v]);
         }
