@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
+from semantic_parrot.kernels.c_library import NotCompiled, compiled
 from semantic_parrot.kernels.dispatch import paged_attention
 from semantic_parrot.kernels.paging import Scores, Segment
 
@@ -27,15 +28,26 @@ SHAPES = (
 
 @torch.inference_mode()
 def measured(dtype: str) -> list[dict[str, Any]]:
-    """One row a shape. Weights and activations are of `dtype`; our cache is fp32 on a CPU, as in the engine."""
-    generator = torch.Generator().manual_seed(0)
+    """One row a shape, with the kernels that a CPU here is served by. Weights and activations are of `dtype`; our cache
+    is fp32 on a CPU, as in the engine."""
+    generator, kernels = torch.Generator().manual_seed(0), served()
     return [
-        {"dtype": dtype, "what": what, **_errors(getattr(torch, dtype), generator, *shape)} for what, *shape in SHAPES
+        {"dtype": dtype, "kernels": kernels, "what": what, **_errors(kernels, getattr(torch, dtype), generator, *shape)}
+        for what, *shape in SHAPES
     ]
 
 
+def served() -> str:
+    """By which kernels the engine attends on a CPU, if nobody says another."""
+    try:
+        compiled()
+    except NotCompiled:
+        return "torch"
+    return "c"
+
+
 def _errors(
-    dtype: torch.dtype, generator: torch.Generator, rows: int, sequences: int, prefix: int, before: int
+    kernels: str, dtype: torch.dtype, generator: torch.Generator, rows: int, sequences: int, prefix: int, before: int
 ) -> dict[str, float]:
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator).to(dtype)
@@ -53,7 +65,7 @@ def _errors(
         return sdpa(q.to(kind), k, v, attn_mask=mask)
 
     exact = reference(torch.float64)
-    ours, theirs = _ours(q, keys, values, prefix), reference(dtype)
+    ours, theirs = _ours(kernels, q, keys, values, prefix), reference(dtype)
     found: dict[str, float] = {}
     for name, out in (("ours", ours), ("sdpa", theirs)):
         error = out.double() - exact
@@ -61,7 +73,7 @@ def _errors(
     return found
 
 
-def _ours(q: Tensor, keys: Tensor, values: Tensor, prefix: int) -> Tensor:
+def _ours(kernels: str, q: Tensor, keys: Tensor, values: Tensor, prefix: int) -> Tensor:
     """Through the paged cache: the prefix's whole blocks once, the rest for each sequence."""
     sequences, _, rows, _ = q.shape
     total = keys.shape[2]
@@ -76,7 +88,7 @@ def _ours(q: Tensor, keys: Tensor, values: Tensor, prefix: int) -> Tensor:
             for position in range(total - rows):
                 cache[table[position // BLOCK], :, position % BLOCK] = one[:, position].float()
     segments = [Segment(i * rows, rows, total, table) for i, table in enumerate(tables)]
-    plan = paged_attention("torch", CPU, deterministic=False)(segments, sequences * rows, BLOCK, CPU)
+    plan = paged_attention(kernels, CPU, deterministic=False)(segments, sequences * rows, BLOCK, CPU)
 
     def flat(x: Tensor) -> Tensor:  # [sequences, heads, rows, dim] → [1, heads, sequences * rows, dim]
         return x.transpose(0, 1).flatten(1, 2)[None]
