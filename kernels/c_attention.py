@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from semantic_parrot.kernels import torch_attention
-from semantic_parrot.kernels.c_library import QUERIES, CKernels, Layer
+from semantic_parrot.kernels.c_library import CKernels, Layer
 from semantic_parrot.kernels.c_rows import Rows, table
 from semantic_parrot.kernels.paging import Plan, Planner, Scores, Segment
 
@@ -75,8 +75,7 @@ class Chunks:
         group = out.shape[1] // layer.caches[0].shape[1]
         if group not in self._parts:
             # Those at a chunk's end read most, so they come first: none of them is left for the end, alone.
-            parts = [
-                (n, at) for n, s in enumerate(self._segments) for at in reversed(range(0, s.rows * group, QUERIES))
-            ]
+            step = self._kernels.part_queries
+            parts = [(n, at) for n, s in enumerate(self._segments) for at in reversed(range(0, s.rows * group, step))]
             self._parts[group] = torch.tensor(parts, dtype=torch.int32)
         self._kernels.attend_chunks(layer, out, self._blocks, self._chunks, self._parts[group])

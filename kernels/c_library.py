@@ -31,8 +31,6 @@ COMPILERS: Final = ("cc", "gcc", "clang")
 FLAGS: Final = ("-O3", "-march=native", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
 _BF16 = {torch.float32: 0, torch.bfloat16: 1}
 _LANES, _MOST_DIM = 8, 256  # as in attention.c and chunks.c
-#: Queries of a part of `attend_chunks`, as in chunks.c.
-QUERIES: Final = 32
 _LINE, _COLUMNS = 64, 4  # as in product.c
 #: Rows up to which `product` is faster than oneDNN's on packed weights, by type (two Zen 4 cores).
 _FEW = {torch.float32: 8, torch.bfloat16: 64}
@@ -53,6 +51,8 @@ class CKernels:
         self._silu_mul = _function(code.silu_mul, "pppinpn")
         self._attend_rows = _function(code.attend_rows, "pppiiiiiippp" + "p" * 7 + "i" * 9 + "ffnpn")
         self._attend_chunks = _function(code.attend_chunks, "pppiiiiiippp" + "p" * 4 + "i" * 8 + "ffnpn")
+        #: Queries of a part of `attend_chunks`: as many as this processor's registers hold.
+        self.part_queries = ctypes.c_int64.in_dll(code, "part_queries").value
         # Not on every processor.
         self._few_rows = _function(code.few_rows, "ppppiiinpn") if hasattr(code, "few_rows") else None
         self._fork = _fork()
@@ -160,7 +160,7 @@ class CKernels:
     def attend_chunks(self, layer: Layer, out: Tensor, blocks: Tensor, chunks: Tensor, parts: Tensor) -> None:
         """Chunks of prompts: `chunks` [chunks, 3] (start, rows, context), rows of the step that are the last ones of a
         sequence, whose blocks are `blocks` [chunks, width]; `parts` [parts, 2] (chunk, first): all of a chunk's rows
-        times the query heads of a KV head, QUERIES to a part. All in int32."""
+        times the query heads of a KV head, `part_queries` to each. All in int32."""
         (_, heads, dim), kv_heads, size = out.shape, *layer.caches[0].shape[1:3]
         scores = layer.scores
         self._attend_chunks(

@@ -15,7 +15,6 @@ FlashAttention). Each query's sums are in the order of its own tokens, so a row'
 #define LANES 8
 #endif
 #define VECTORS 2
-#define QUERIES (VECTORS * LANES)
 #define TILE 32 /* tokens, a multiple of TOGETHER */
 #define TOGETHER 8 /* tokens' scores, or numbers of a value, whose sums stay in registers */
 #define MOST_DIM 256
@@ -29,7 +28,9 @@ typedef struct {
     int32_t start, rows, context;
 } Chunk;
 
-/* One query in every lane, `first` of them the chunk's rows times heads. */
+/* Queries of a part, `first` on: of a chunk's rows times the query heads of a KV head. */
+const int64_t part_queries = VECTORS * LANES;
+
 typedef struct {
     int32_t chunk, first;
 } Part;
@@ -167,7 +168,9 @@ INLINE void attend(const Chunks *t, Part part, int64_t head, int64_t dim, int ve
             for (int v = 0; v < vectors; v++)
                 total[v] += p[n * vectors + v] = exponentials(p[n * vectors + v] - high[v]);
         }
-        add(p, values, count, out, dim, vectors);
+        /* What no row sees any more is not read: its blocks may be somebody else's by now. */
+        const int64_t first = from < begin ? begin - from : 0;
+        add(p + first * vectors, values + first, count - first, out, dim, vectors);
     }
     for (int i = 0; t->sinks != NULL && i < queries; i++)
         total[i / LANES][i % LANES] += expf(t->sinks[HEAD(i)] - high[i / LANES][i % LANES]);
@@ -221,7 +224,7 @@ static void store_chunk(const void *task, int64_t piece) {
 /* `query` [rows, heads, dim], `key` and `value` [rows, kv_heads, dim] with strides of their own for rows and heads;
 `out` [rows, heads, dim]; these in bf16 or fp32, and of all of the step's rows: those of the `chunks` are stored, and
 then attended to. In fp32: caches [blocks, kv_heads, size, dim], `sinks` [heads] or NULL. `blocks` [chunks, width].
-`parts` [count]: all queries of a KV head, QUERIES to a part. `window` and `softcap` 0: none. `dim` is a multiple of
+`parts` [count]: all queries of a KV head, `part_queries` to each. `window` and `softcap` 0: none. `dim` is a multiple of
 TOGETHER, MOST_DIM at most, and `size` one too. */
 void attend_chunks(const void *query, const void *key, const void *value, int64_t q_row, int64_t q_head, int64_t k_row,
                    int64_t k_head, int64_t v_row, int64_t v_head, float *keys, float *values, const float *sinks,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
-from c_kernels import kernels
+from c_kernels import PROCESSORS, kernels
 from properties import given, st
 from torch import Tensor
 
@@ -59,7 +60,7 @@ class Texts:
         caches = [self.blank.clone() for _ in range(2)]
         for one, text in zip(self.segments, self.texts, strict=True):
             for cache, whole in zip(caches, text, strict=True):
-                for at in range(one.context - one.rows):
+                for at in range(unseen(one, scores), one.context - one.rows):
                     cache[one.blocks[at // SIZE], :, at % SIZE] = whole[:, at].float()
         # As one product gives them: heads side by side in wider rows.
         wide = torch.cat([self.query.flatten(1), *self.new.flatten(2)], 1)
@@ -76,11 +77,16 @@ class Texts:
         return out
 
 
-def in_c(*given):
+def unseen(segment, scores):
+    """How many tokens from the beginning on no row sees."""
+    return 0 if scores.window is None else max(0, segment.context - segment.rows - scores.window + 1)
+
+
+def in_c(*given, processor="native"):
     def never(*_):
         raise AssertionError("torch was asked")
 
-    return c_attention.plan(*given, kernels=kernels(), other=never)
+    return c_attention.plan(*given, kernels=kernels(processor), other=never)
 
 
 @st.composite
@@ -100,25 +106,28 @@ def layers(draw):
         draw(st.sampled_from([None, 2.0])),  # soft-capping
         draw(st.booleans()),  # sinks
         draw(st.sampled_from([1, 2])),  # threads
+        draw(st.sampled_from(PROCESSORS)),
     )
 
 
 @given(layers())
 @torch.inference_mode()
 def test_formula(layer):
-    texts, window, softcap, has_sinks, threads = layer
+    texts, window, softcap, has_sinks, threads, processor = layer
     heads, dim = texts.query.shape[1:]
     sinks = torch.randn(heads, generator=torch.Generator().manual_seed(dim)) if has_sinks else None
     scores, before = Scores(dim**-0.5, window, softcap, sinks), torch.get_num_threads()
     torch.set_num_threads(threads)
-    out, caches = texts.run(scores, in_c)
+    out, caches = texts.run(scores, partial(in_c, processor=processor))
     torch.set_num_threads(before)
     tolerance = 3e-6 if texts.dtype == torch.float32 else 1e-2
     torch.testing.assert_close(out.double(), texts.expected(scores), atol=tolerance, rtol=tolerance)
     for one, text in zip(texts.segments, texts.texts, strict=True):
         for cache, whole in zip(caches, text, strict=True):
             stored = cache[list(one.blocks)].transpose(0, 1).flatten(1, 2)
-            assert torch.equal(stored[:, : one.context], whole.float())
+            first = unseen(one, scores)
+            assert torch.equal(stored[:, first : one.context], whole[:, first:].float())
+            assert stored[:, :first].isnan().all()
             assert stored[:, one.context :].isnan().all()
     assert caches[0][0].isnan().all()
 
