@@ -197,6 +197,7 @@ async def test_a_connection_that_its_server_ends_as_it_is_used_costs_no_request(
                 await client.get(url)
 
 
+@pytest.mark.usefixtures("semantic_kernel")
 def test_an_app_on_semantic_kernel_runs_likewise(kept: Results, texts: Texts) -> None:
     benched(kept, texts, local("parrot", Speaking(), lowered), local("E1", Speaking()), key="W2-sk")
     found = on_disk(kept)
