@@ -27,10 +27,13 @@ def paged_attention(kernels: str, device: torch.device, *, deterministic: bool, 
     had."""
     # The references run anywhere; a device without a kernel of its own gets them.
     reference = deterministic_attention.plan if deterministic else torch_attention.plan
-    tree = partial(torch_tree.plan, worth=worth.read("torch", "cpu", group=group))
+
+    def tree() -> Planner:
+        return partial(torch_tree.plan, worth=worth.read("torch", "cpu", group=group))
+
     table: dict[tuple[str, str, bool], Callable[[], Planner]] = {
-        ("torch", "cpu", False): lambda: tree,
-        ("c", "cpu", False): lambda: partial(c_attention.plan, kernels=compiled(), other=tree),
+        ("torch", "cpu", False): tree,
+        ("c", "cpu", False): lambda: partial(c_attention.plan, kernels=compiled(), other=tree()),
         ("triton", device.type, False): lambda: _triton(device, reference, deterministic=False),
         ("triton", device.type, True): lambda: _triton(device, reference, deterministic=True),
     }

@@ -174,7 +174,6 @@ def test_all_but_one_server_stand_still(monkeypatch: pytest.MonkeyPatch) -> None
         assert [process.stood for process in (own, bare, other)] == [0, 0, 0]
 
 
-@pytest.mark.usefixtures("semantic_kernel")
 async def test_a_connection_that_its_server_ends_as_it_is_used_costs_no_request() -> None:
     asked: list[int] = []  # by connection
 
