@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
-from semantic_parrot.kernels.c_library import NotCompiled, compiled
+from semantic_parrot.core.engine import backend
 from semantic_parrot.kernels.dispatch import paged_attention
 from semantic_parrot.kernels.paging import Scores, Segment
 
@@ -30,20 +30,11 @@ SHAPES = (
 def measured(dtype: str) -> list[dict[str, Any]]:
     """One row a shape, with the kernels that a CPU here is served by. Weights and activations are of `dtype`; our cache
     is fp32 on a CPU, as in the engine."""
-    generator, kernels = torch.Generator().manual_seed(0), served()
+    generator, kernels = torch.Generator().manual_seed(0), backend.choose("auto", CPU)
     return [
         {"dtype": dtype, "kernels": kernels, "what": what, **_errors(kernels, getattr(torch, dtype), generator, *shape)}
         for what, *shape in SHAPES
     ]
-
-
-def served() -> str:
-    """By which kernels the engine attends on a CPU, if nobody says another."""
-    try:
-        compiled()
-    except NotCompiled:
-        return "torch"
-    return "c"
 
 
 def _errors(

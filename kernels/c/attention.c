@@ -65,7 +65,7 @@ typedef struct {
     int bf16;
 } Rows;
 
-/* score[g][t] = scale q[g] . k[t], for all tokens of a block. `next`: the block after it, which is fetched meanwhile. */
+/* score[g][t] = scale q[g] . k[t], for all tokens of a block. `next`: the block after it, fetched meanwhile. */
 INLINE void score_block(const float *q, const float *k, const float *next, float *score, int group, int64_t dim,
                         int64_t size, int64_t stride, float scale) {
     for (int64_t t = 0; t < size; t += LANES) {
@@ -144,7 +144,7 @@ INLINE void add_all(const Rows *t, const float *v, const float *next, const floa
     REST(count - i, add_block(v, i ? NULL : next, p + i * stride, out + i * dim, first, last, LEFT, dim, stride))
 }
 
-/* Scores to weights, in place, of the tokens `begin` to `context`. `sink`: one more score, whose value is zero, or NULL. */
+/* Scores to weights, in place, of tokens `begin` to `context`. `sink`: one more score, whose value is zero, or NULL. */
 INLINE void soften(float *s, int64_t begin, int64_t context, float softcap, const float *sink) {
     float highest = -INFINITY, total = 0.0f;
     if (softcap > 0.0f)
@@ -230,10 +230,10 @@ static void attend_piece(const void *task, int64_t piece) {
 /* `query` [step's rows, heads, dim], `key` and `value` [step's rows, kv_heads, dim] with strides of their own for rows
 and heads; `out` [step's rows, heads, dim]; these in bf16 or fp32. `starts` [rows]: which of the step's rows these are.
 The keys and values are stored first, as each row's last token. In fp32: caches [blocks, kv_heads, size, dim], `scratch`
-[rows, heads, longest + 2 dim], `sinks` [heads] or NULL. `blocks` [rows, width], `contexts` [rows]; `order`: the rows, as
-the `runs` [count] count them, which hold each of them once; a run's `common` blocks are read whole by all of its rows,
-and none of them is written to. `window` and `softcap` 0: none; with a window nothing is common. `dim` and `size` are
-multiples of 8, and so is `longest`, which no context exceeds. */
+[rows, heads, longest + 2 dim], `sinks` [heads] or NULL. `blocks` [rows, width], `contexts` [rows]; `order`: the rows,
+as the `runs` [count] count them, which hold each of them once; a run's `common` blocks are read whole by all of its
+rows, and none of them is written to. `window` and `softcap` 0: none; with a window nothing is common. `dim` and
+`size` are multiples of 8, and so is `longest`, which no context exceeds. */
 void attend_rows(const void *query, const void *key, const void *value, int64_t q_row, int64_t q_head, int64_t k_row,
                  int64_t k_head, int64_t v_row, int64_t v_head, float *keys, float *values, const float *sinks,
                  void *out, float *scratch, const int32_t *starts, const int32_t *blocks, const int32_t *contexts,

@@ -56,7 +56,7 @@ INLINE float *place(const Chunks *t, float *cache, int64_t chunk, int64_t head, 
     return cache + ((block * t->kv_heads + head) * t->size + token % t->size) * dim;
 }
 
-/* What a token of the next tile has, if there is one: blocks lie anywhere, so the processor can't guess which is next. */
+/* What a token of the next tile has, if there is one: blocks lie anywhere, so the processor can't guess the next. */
 INLINE void fetch(const Chunks *t, float *cache, int64_t chunk, int64_t head, int64_t token, int64_t end, int64_t dim) {
     const float *from = place(t, cache, chunk, head, token < end ? token : end - 1, dim);
     for (int64_t d = 0; d < dim; d += 16)
@@ -92,7 +92,9 @@ INLINE void add(const Lanes *p, const float *const *values, int64_t count, Lanes
     }
 }
 
-INLINE Lanes pick(Whole which, Lanes one, Lanes other) { return (Lanes)((which & (Whole)one) | (~which & (Whole)other)); }
+INLINE Lanes pick(Whole which, Lanes one, Lanes other) {
+    return (Lanes)((which & (Whole)one) | (~which & (Whole)other));
+}
 
 INLINE Lanes exponentials(Lanes x) {
     float each[LANES];
@@ -224,8 +226,8 @@ static void store_chunk(const void *task, int64_t piece) {
 /* `query` [rows, heads, dim], `key` and `value` [rows, kv_heads, dim] with strides of their own for rows and heads;
 `out` [rows, heads, dim]; these in bf16 or fp32, and of all of the step's rows: those of the `chunks` are stored, and
 then attended to. In fp32: caches [blocks, kv_heads, size, dim], `sinks` [heads] or NULL. `blocks` [chunks, width].
-`parts` [count]: all queries of a KV head, `part_queries` to each. `window` and `softcap` 0: none. `dim` is a multiple of
-TOGETHER, MOST_DIM at most, and `size` one too. */
+`parts` [count]: all queries of a KV head, `part_queries` to each. `window` and `softcap` 0: none. `dim` is a multiple
+of TOGETHER, MOST_DIM at most, and `size` one too. */
 void attend_chunks(const void *query, const void *key, const void *value, int64_t q_row, int64_t q_head, int64_t k_row,
                    int64_t k_head, int64_t v_row, int64_t v_head, float *keys, float *values, const float *sinks,
                    void *out, const int32_t *blocks, const Chunk *chunks, const Part *parts, int64_t chunk_count,
