@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import socket
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -11,12 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from semantic_parrot import core
 from semantic_parrot.core.config import ConfigError, RaySection
 from semantic_parrot.core.engine.clocks import shifted
 from semantic_parrot.core.engine.messages import Generate, Options, Prefill, Tokenize
+from semantic_parrot.core.engines.hope import Lost
 from semantic_parrot.core.engines.protocol import Directions, Keep, ModelInfo, ModelLoadError
 from semantic_parrot.core.engines.ray import actor, messages
 from semantic_parrot.core.engines.ray import engine as ray_engine
+from semantic_parrot.core.engines.ray.cluster import NotPlaced
 from semantic_parrot.core.engines.ray.demand import Demand
 from semantic_parrot.core.engines.ray.messages import Needs
 from semantic_parrot.core.engines.ray.pool import RayPool
@@ -86,6 +90,23 @@ async def test_only_who_knows_the_secret_is_let_in_and_told_the_time(monkeypatch
             replica._listener.close()
 
 
+async def test_who_connects_is_let_in_before_torch_is_loaded(monkeypatch):
+    """That can take longer, on a busy node, than the server waits for an answer."""
+    monkeypatch.setitem(sys.modules, "semantic_parrot.core.engine.process", None)
+    monkeypatch.delattr(core.engine, "process", raising=False)
+    replica = actor.EngineActor()
+    replica._secret, replica._listener = "s" * 64, socket.create_server(("127.0.0.1", 0))
+    placed = messages.Placed(1, "127.0.0.1", replica._listener.getsockname()[1], "s" * 64, 9)
+    async with asyncio.timeout(240):
+        with ThreadPoolExecutor(1) as threads:
+            serving = asyncio.get_running_loop().run_in_executor(threads, replica.serve)
+            _, writer, _ = await Replica(placed, asyncio.get_running_loop().create_future(), lambda: None).connect()
+            with pytest.raises(ImportError, match="process"):
+                await serving
+            writer.close()
+            await writer.wait_closed()
+
+
 class Fake:
     """A replica's process."""
 
@@ -153,7 +174,27 @@ async def test_who_goes_first_and_who_comes_back(monkeypatch):
         assert not two.healthy
 
 
-async def test_why_it_does_not_start_is_said_once(monkeypatch):
+async def test_one_that_is_lost_as_the_server_starts_is_placed_again(monkeypatch):
+    said = asyncio.Queue()
+    monkeypatch.setattr(ray_engine.log, "error", lambda text, *about: said.put_nowait(text % about))
+    pool = RayPool("nowhere", (1, 1), Needs(), Options("m"), names=("m",))
+    ends = [Lost("its node burns"), (Fake(), SimpleNamespace(context=8, calls=None))]
+
+    async def spawn(engine):
+        if isinstance(end := ends.pop(0), Lost):
+            raise end
+        return end
+
+    monkeypatch.setattr(pool, "spawn", spawn)
+    async with asyncio.timeout(240):
+        await pool.engines[0].start()
+        assert said.get_nowait() == "engine ray-0 can't be started: its node burns"
+        assert pool.engines[0].healthy
+        await pool.engines[0].close()
+
+
+@pytest.mark.parametrize("kind", [ModelLoadError, NotPlaced])
+async def test_why_it_does_not_start_is_said_once(kind, monkeypatch):
     """By who starts it. What fails later is in the log, which is all that says it then."""
     failing, said = asyncio.Event(), asyncio.Queue()
     monkeypatch.setattr(ray_engine.log, "error", lambda text, *about: said.put_nowait(text % about))
@@ -163,7 +204,7 @@ async def test_why_it_does_not_start_is_said_once(monkeypatch):
 
         async def spawn(engine):
             if failing.is_set() or engine is made.engines[1]:
-                raise ModelLoadError("no room")
+                raise kind("no room")
             return Fake(), type("Ready", (), {"context": 8, "calls": None})
 
         monkeypatch.setattr(made, "spawn", spawn)

@@ -57,7 +57,8 @@ def test_the_demo_runs_unchanged(name, checkpoint, started, words, tmp_path):
         config.write_text(own + build(stack, checkpoint, started))
         server = stack.enter_context(LiveServer("--config", str(config), timeout=600))
         while not all(engine["up"] for engine in httpx.get(f"{server.url}/engines").json()["data"]):
-            demo.lowered(server, words)  # one replica serves before the other is there
+            # One replica serves before the other is there: other texts, or it would rightly be given the same again.
+            demo.lowered(server, words, "until all are there")
         said, trips = demo.lowered(server, words)
         assert trips == 2
         assert all(said)

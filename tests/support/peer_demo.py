@@ -13,19 +13,19 @@ ENTRIES = 6
 LIMIT = 10  # tokens of an answer
 
 
-def texts(llm, words):
-    """What the map-reduce and the refine chain end in."""
-    entries = [" ".join(random.Random(f"entry {i}").choices(words, k=30)) for i in range(ENTRIES)]
+def texts(llm, words, log="log"):
+    """What the map-reduce and the refine chain end in, for the entries of the `log` of that name."""
+    entries = [" ".join(random.Random(f"{log} {i}").choices(words, k=30)) for i in range(ENTRIES)]
     return (
         harbour_log.map_reduce(llm).invoke({"entries": entries}),
         harbour_log.refine(llm, ENTRIES).invoke(harbour_log.refine_input(entries)),
     )
 
 
-def lowered(server, words):
+def lowered(server, words, log="log"):
     """(texts, round trips)"""
     before = server.requests()
-    said = texts(ChatParrot(base_url=server.url, model="default", temperature=0, max_tokens=LIMIT), words)
+    said = texts(ChatParrot(base_url=server.url, model="default", temperature=0, max_tokens=LIMIT), words, log)
     return said, server.requests() - before
 
 

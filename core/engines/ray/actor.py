@@ -33,11 +33,12 @@ class EngineActor:
 
     def serve(self) -> int:
         """The engine, until the other end closes."""
-        from semantic_parrot.core.engine import process
-
         with self._listener:
             sock = self._accept()
         with sock:
+            # Not before: it loads torch, which on a busy node takes longer than whoever connects has patience for.
+            from semantic_parrot.core.engine import process
+
             try:
                 return process.serve(process.Channel(sock))
             except (EOFError, ConnectionError):

@@ -36,6 +36,10 @@ log = logging.getLogger(__name__)
 LEAVE = 5.0
 
 
+class NotPlaced(Lost):
+    """There is no process: no cluster, or none of its nodes takes one."""
+
+
 class Link:
     """The process for Ray, once it has joined the cluster."""
 
@@ -54,7 +58,7 @@ class Link:
             self._writer.write(encode_order(order))
 
     async def place(self, needs: Needs) -> Replica:
-        """Returns once it listens on a node that had room. Cancelled: it is not wanted. Raises Lost."""
+        """Returns once it listens on a node that had room. Cancelled: it is not wanted. Raises NotPlaced."""
         id, loop = next(self._ids), asyncio.get_running_loop()
         placed: asyncio.Future[Placed] = loop.create_future()
         gone: asyncio.Future[str] = loop.create_future()
@@ -64,7 +68,7 @@ class Link:
             either: set[asyncio.Future[Any]] = {placed, gone}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not placed.done():
-                raise Lost(f"it can't be placed: {gone.result()}")
+                raise NotPlaced(f"it can't be placed: {gone.result()}")
             return Replica(placed.result(), gone, lambda: self.say(Drop(id)))
         except asyncio.CancelledError:
             self.say(Drop(id))
@@ -113,7 +117,7 @@ class Cluster:
         self._joining = asyncio.Lock()
 
     async def place(self, needs: Needs) -> Replica:
-        """As Link's; the cluster is joined before, if it is not. Raises Lost."""
+        """As Link's; the cluster is joined before, if it is not. Raises NotPlaced."""
         async with self._joining:
             if self._link is None or not self._link.alive:
                 if self._link is not None:
@@ -129,7 +133,7 @@ class Cluster:
 
 
 async def join(address: str) -> Link:
-    """Raises Lost."""
+    """Raises NotPlaced."""
     ours, theirs = socket.socketpair()
     try:
         with theirs:
@@ -153,7 +157,7 @@ async def join(address: str) -> Link:
             line = await reader.readline()
         word = decode_word(line) if line else NoCluster(f"no Ray cluster at {address}: Ray ended its process")
         if isinstance(word, NoCluster):
-            raise Lost(word.message)
+            raise NotPlaced(word.message)
         assert isinstance(word, Joined)
         joined = True
         return Link(process, reader, writer)

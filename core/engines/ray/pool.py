@@ -13,7 +13,7 @@ from semantic_parrot.core.engine.child import Child, environment, load
 from semantic_parrot.core.engine.messages import Options, Ready
 from semantic_parrot.core.engines.hope import PATIENCE, Lost
 from semantic_parrot.core.engines.protocol import ModelLoadError
-from semantic_parrot.core.engines.ray.cluster import Cluster
+from semantic_parrot.core.engines.ray.cluster import Cluster, NotPlaced
 from semantic_parrot.core.engines.ray.demand import Demand
 from semantic_parrot.core.engines.ray.engine import RayEngine
 from semantic_parrot.core.engines.ray.messages import Needs
@@ -115,11 +115,12 @@ class RayPool:
             self._first.set_result(engine)
 
     def failed(self, error: ModelLoadError) -> bool:
-        """Whether the server does not start for that: it says why by itself."""
+        """Whether the server does not start for that: it says why by itself. One that was lost as it loaded, and not
+        for what it was to load, is placed again."""
         assert self._first is not None
-        if not self._first.done():
+        if not self._first.done() and (isinstance(error, NotPlaced) or not isinstance(error, Lost)):
             self._first.set_exception(error)
-        return not self._first.cancelled() and self._first.exception() is not None
+        return self._first.done() and not self._first.cancelled() and self._first.exception() is not None
 
     async def spawn(self, engine: RayEngine) -> tuple[Child, Ready]:
         """A process in the cluster that has loaded the model. Raises ModelLoadError, Lost for all but the model's."""

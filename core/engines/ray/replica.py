@@ -47,7 +47,7 @@ class Replica:
                     writer.close()
                     raise
         except (OSError, ValueError) as error:  # a timeout is an OSError; a connection that was closed says nothing
-            raise Lost(f"{where} can't be spoken to: {error or type(error).__name__}") from None
+            raise Lost(f"{where} can't be spoken to: {str(error) or type(error).__name__}") from None
 
 
 async def _ahead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> float:
