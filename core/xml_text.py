@@ -22,7 +22,7 @@ def xml_text(text: str) -> str:
         parser.Parse(text, False)
         parser.Parse("</t>", True)
     except (expat.ExpatError, UnicodeEncodeError, _Markup) as error:
-        raise NoMatch(f"not the text of an XML element ({error or 'a tag'}): {shown(text)}") from None
+        raise NoMatch(f"not the text of an XML element ({str(error) or 'a tag'}): {shown(text)}") from None
     return "".join(found)
 
 

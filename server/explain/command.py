@@ -130,7 +130,7 @@ def _fetch(url: str) -> dict[str, Any]:
     except httpx.InvalidURL as error:
         raise Refused(f"{url}: {error}") from None
     except httpx.HTTPError as error:
-        raise Refused(f"{url}: {error or type(error).__name__}") from None
+        raise Refused(f"{url}: {str(error) or type(error).__name__}") from None
     except ValueError:
         raise Refused(f"{url}: no JSON, so this is no Parrot server") from None
     if response.status_code != 200:

@@ -71,7 +71,7 @@ def _explained(url: str) -> Iterator[None]:
     try:
         yield
     except (httpx.InvalidURL, httpx.HTTPError) as error:
-        raise Refused(f"{url}: {error or type(error).__name__}") from None
+        raise Refused(f"{url}: {str(error) or type(error).__name__}") from None
 
 
 def _object(response: httpx.Response) -> dict[str, Any]:
