@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from semantic_parrot.kernels import torch_attention
-from semantic_parrot.kernels.c_library import CKernels, Layer
+from semantic_parrot.kernels.c_layer import Layer
+from semantic_parrot.kernels.c_library import CKernels
 from semantic_parrot.kernels.c_rows import Rows, table
 from semantic_parrot.kernels.paging import Plan, Planner, Scores, Segment
 
@@ -52,9 +53,9 @@ class CPlan:
             return self._other.attend(query, key, value, key_cache, value_cache, scores)
         _, heads, rows, dim = query.shape
         out = (query.new_empty if self._covered else query.new_zeros)((rows, heads, dim))
-        layer = Layer(query, key, value, key_cache, value_cache, scores)
+        layer = Layer(query, key, value, key_cache, value_cache, scores, out)
         for part in self.parts:
-            part.attend(layer, out)
+            part.attend(layer)
         return out[None]
 
     @cached_property
@@ -71,11 +72,12 @@ class Chunks:
         self._chunks = torch.tensor([(s.start, s.rows, s.context) for s in segments], dtype=torch.int32)
         self._parts: dict[int, Tensor] = {}
 
-    def attend(self, layer: Layer, out: Tensor) -> None:
-        group = out.shape[1] // layer.caches[0].shape[1]
+    def attend(self, layer: Layer) -> None:
+        """Writes its rows of the layer's result."""
+        group = layer.heads // layer.kv_heads
         if group not in self._parts:
             # Those at a chunk's end read most, so they come first: none of them is left for the end, alone.
             step = self._kernels.part_queries
             parts = [(n, at) for n, s in enumerate(self._segments) for at in reversed(range(0, s.rows * group, step))]
             self._parts[group] = torch.tensor(parts, dtype=torch.int32)
-        self._kernels.attend_chunks(layer, out, self._blocks, self._chunks, self._parts[group])
+        self._kernels.attend_chunks(layer, self._blocks, self._chunks, self._parts[group])

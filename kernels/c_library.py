@@ -23,14 +23,13 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from semantic_parrot.kernels.paging import Scores
+from semantic_parrot.kernels.c_layer import BF16, Layer
 
 SOURCES: Final = Path(__file__).parent / "c"
 COMPILERS: Final = ("cc", "gcc", "clang")
 #: What is no number has to stay none, so nothing that assumes finite numbers; `simd`: sums that say so, in any order.
 FLAGS: Final = ("-O3", "-march=native", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
-_BF16 = {torch.float32: 0, torch.bfloat16: 1}
-_LANES, _MOST_DIM = 8, 256  # as in attention.c and chunks.c
+_LANES, _MOST_DIM = 8, 256  # as in cache.h
 _LINE, _COLUMNS = 64, 4  # as in product.c
 #: Rows up to which `product` is faster than oneDNN's on packed weights, by type (two Zen 4 cores).
 _FEW = {torch.float32: 8, torch.bfloat16: 64}
@@ -49,8 +48,8 @@ class CKernels:
         self._norm = _function(code.rms_norm, "pppppiiiifnpn")
         self._rope = _function(code.rope, "ppppiiiiiiinpn")
         self._silu_mul = _function(code.silu_mul, "pppinpn")
-        self._attend_rows = _function(code.attend_rows, "pppiiiiiippp" + "p" * 7 + "i" * 9 + "ffnpn")
-        self._attend_chunks = _function(code.attend_chunks, "pppiiiiiippp" + "p" * 4 + "i" * 8 + "ffnpn")
+        self._attend_rows = _function(code.attend_rows, "ppppppiiipn")
+        self._attend_chunks = _function(code.attend_chunks, "pppiipn")
         #: Queries of a part of `attend_chunks`: as many as this processor's registers hold.
         self.part_queries = ctypes.c_int64.in_dll(code, "part_queries").value
         # Not on every processor.
@@ -69,7 +68,7 @@ class CKernels:
         assert residual is None or residual.is_contiguous()
         self._norm(
             x.data_ptr(), 0 if residual is None else residual.data_ptr(), weight.data_ptr(), total.data_ptr(),
-            out.data_ptr(), rows, 1 if x.dim() == 2 else x.shape[1], x.stride(0), dim, eps, _BF16[x.dtype], self._fork,
+            out.data_ptr(), rows, 1 if x.dim() == 2 else x.shape[1], x.stride(0), dim, eps, BF16[x.dtype], self._fork,
             torch.get_num_threads(),
         )  # fmt: skip
         return out, total
@@ -84,7 +83,7 @@ class CKernels:
         assert all(x.is_contiguous() and x.dtype == query.dtype for x in (cos, sin))
         self._rope(
             query.data_ptr(), key.data_ptr(), cos.data_ptr(), sin.data_ptr(), rows, heads, query.stride(0),
-            key.shape[1], key.stride(0), dim, cos.shape[1] // 2, _BF16[query.dtype], self._fork,
+            key.shape[1], key.stride(0), dim, cos.shape[1] // 2, BF16[query.dtype], self._fork,
             torch.get_num_threads(),
         )  # fmt: skip
 
@@ -93,7 +92,7 @@ class CKernels:
         assert all(x.is_contiguous() for x in (gate, up))
         out = torch.empty_like(gate)
         self._silu_mul(
-            gate.data_ptr(), up.data_ptr(), out.data_ptr(), gate.numel(), _BF16[gate.dtype], self._fork,
+            gate.data_ptr(), up.data_ptr(), out.data_ptr(), gate.numel(), BF16[gate.dtype], self._fork,
             torch.get_num_threads(),
         )  # fmt: skip
         return out
@@ -114,14 +113,14 @@ class CKernels:
         out = x.new_empty(*x.shape[:-1], outer)
         self._few_rows(
             x.data_ptr(), weight.data_ptr(), 0 if bias is None else bias.data_ptr(), out.data_ptr(),
-            x.numel() // inner, inner, outer, _BF16[x.dtype], self._fork, torch.get_num_threads(),
+            x.numel() // inner, inner, outer, BF16[x.dtype], self._fork, torch.get_num_threads(),
         )  # fmt: skip
         return out
 
     @staticmethod
     def refuses(dtype: torch.dtype) -> str | None:
         """Why a model of that type is not for these kernels, or None."""
-        return None if dtype in _BF16 else f"{dtype}"
+        return None if dtype in BF16 else f"{dtype}"
 
     @staticmethod
     def attends(query: Tensor, key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor) -> bool:
@@ -129,7 +128,7 @@ class CKernels:
         size, dim = key_cache.shape[2:]
         return (
             all(x.dtype == query.dtype and x.stride(3) == 1 for x in (query, key, value))
-            and query.dtype in _BF16
+            and query.dtype in BF16
             and key_cache.dtype == value_cache.dtype == torch.float32
             and key_cache.shape == value_cache.shape
             and dim % _LANES == size % _LANES == 0
@@ -137,56 +136,28 @@ class CKernels:
         )
 
     def attend_rows(
-        self, layer: Layer, out: Tensor, starts: Tensor, blocks: Tensor, contexts: Tensor, longest: int, order: Tensor,
-        runs: Tensor,
-    ) -> None:  # fmt: skip
+        self, layer: Layer, starts: Tensor, blocks: Tensor, contexts: Tensor, longest: int, order: Tensor, runs: Tensor
+    ) -> None:
         """Rows `starts` [rows] of a step, each the last one of its own sequence.
 
-        `out` [step's rows, heads, dim], of the query's type; `blocks` [rows, width] and `contexts` [rows], each row's
-        blocks and tokens, `longest` of them at most; `order` [rows] and `runs` [runs, 3] (first, last, common): rows
-        `order[first]` to `order[last - 1]` begin with the same `common` blocks, none of which is stored to (0 where a
-        window cuts). All in int32."""
-        (_, heads, dim), kv_heads, size = out.shape, *layer.caches[0].shape[1:3]
-        longest = -(-longest // size) * size
-        scratch = torch.empty(len(starts) * heads * (longest + 2 * dim))
-        scores = layer.scores
+        `blocks` [rows, width] and `contexts` [rows], each row's blocks and tokens, `longest` of them at most; `order`
+        [rows] and `runs` [runs, 3] (first, last, common): rows `order[first]` to `order[last - 1]` begin with the same
+        `common` blocks, none of which is stored to (0 where a window cuts). All in int32."""
+        longest = -(-longest // layer.size) * layer.size
+        scratch = torch.empty(len(starts) * layer.heads * (longest + 2 * layer.dim))
         self._attend_rows(
-            *layer.given, out.data_ptr(), scratch.data_ptr(), starts.data_ptr(), blocks.data_ptr(), contexts.data_ptr(),
-            order.data_ptr(), runs.data_ptr(), len(starts), len(runs), heads, kv_heads, dim, size, blocks.shape[1],
-            scores.window or 0, longest, scores.scale, scores.softcap or 0.0, _BF16[out.dtype], self._fork,
-            torch.get_num_threads(),
+            layer.over(blocks), scratch.data_ptr(), starts.data_ptr(), contexts.data_ptr(), order.data_ptr(),
+            runs.data_ptr(), len(starts), len(runs), longest, self._fork, torch.get_num_threads(),
         )  # fmt: skip
 
-    def attend_chunks(self, layer: Layer, out: Tensor, blocks: Tensor, chunks: Tensor, parts: Tensor) -> None:
+    def attend_chunks(self, layer: Layer, blocks: Tensor, chunks: Tensor, parts: Tensor) -> None:
         """Chunks of prompts: `chunks` [chunks, 3] (start, rows, context), rows of the step that are the last ones of a
         sequence, whose blocks are `blocks` [chunks, width]; `parts` [parts, 2] (chunk, first): all of a chunk's rows
         times the query heads of a KV head, `part_queries` to each. All in int32."""
-        (_, heads, dim), kv_heads, size = out.shape, *layer.caches[0].shape[1:3]
-        scores = layer.scores
         self._attend_chunks(
-            *layer.given, out.data_ptr(), blocks.data_ptr(), chunks.data_ptr(), parts.data_ptr(), len(chunks),
-            len(parts), heads, kv_heads, dim, size, blocks.shape[1], scores.window or 0, scores.scale,
-            scores.softcap or 0.0, _BF16[out.dtype], self._fork, torch.get_num_threads(),
+            layer.over(blocks), chunks.data_ptr(), parts.data_ptr(), len(chunks), len(parts), self._fork,
+            torch.get_num_threads(),
         )  # fmt: skip
-
-
-class Layer:
-    """What a layer gives to attention, as the kernels in C take it: the step's rows, whose keys and values are stored
-    before they are attended to."""
-
-    def __init__(
-        self, query: Tensor, key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, scores: Scores
-    ) -> None:
-        """As `paging.Plan.attend` has them; `CKernels.attends` to them."""
-        self.caches, self.scores = (key_cache, value_cache), scores
-        self._sinks = None if scores.sinks is None else scores.sinks.float().contiguous()
-        self._tensors = (query, key, value)  # whose memory the pointers are of
-        self.given = (
-            *(x.data_ptr() for x in self._tensors),
-            *(x.stride(i) for x in self._tensors for i in (2, 1)),
-            *(x.data_ptr() for x in self.caches),
-            0 if self._sinks is None else self._sinks.data_ptr(),
-        )
 
 
 def compiled(cache: Path | None = None, *, compilers: Sequence[str] = COMPILERS) -> CKernels:

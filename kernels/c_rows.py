@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from semantic_parrot.kernels.c_library import CKernels, Layer
+from semantic_parrot.kernels.c_layer import Layer
+from semantic_parrot.kernels.c_library import CKernels
 from semantic_parrot.kernels.forest import alike
 from semantic_parrot.kernels.paging import SCRATCH, Segment
 
@@ -33,20 +34,14 @@ class Rows:
         self._alike = alike([segments[row] for row in self._order], block_size)
         self._runs: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def attend(self, layer: Layer, out: Tensor) -> None:
-        """Writes its rows of `out` [step's rows, heads, dim]."""
-        window = layer.scores.window
-        cuts = window is not None and window < self._longest
-        threads, rows, heads, kv_heads = (
-            torch.get_num_threads(),
-            len(self._starts),
-            out.shape[1],
-            layer.caches[0].shape[1],
-        )
+    def attend(self, layer: Layer) -> None:
+        """Writes its rows of the layer's result."""
+        cuts = layer.window is not None and layer.window < self._longest
+        rows, threads = len(self._starts), torch.get_num_threads()
         # Two pieces of work for each thread, or one waits for the other in the end.
-        most = min(MOST * kv_heads // heads, rows * kv_heads // (2 * threads))
+        most = min(MOST * layer.kv_heads // layer.heads, rows * layer.kv_heads // (2 * threads))
         together = self._together(1 if cuts else max(1, most))
-        self._kernels.attend_rows(layer, out, self._starts, self._blocks, self._contexts, self._longest, *together)
+        self._kernels.attend_rows(layer, self._starts, self._blocks, self._contexts, self._longest, *together)
 
     def _together(self, most: int) -> tuple[Tensor, Tensor]:
         if most not in self._runs:

@@ -6,7 +6,7 @@ A piece of work is a run of rows whose sequences begin with the same blocks, and
 and values that they have in common are read once for all of them. Each query's sums are in the order that they have for
 a row alone, so what goes together changes no bit. */
 
-#include "common.h"
+#include "cache.h"
 
 #define LANES 8
 #define AHEAD 2 /* blocks that are fetched before they are read */
@@ -50,19 +50,12 @@ typedef struct {
     int32_t first, last, common;
 } Run;
 
-/* One call's tensors; `attend_rows` says what they are. */
 typedef struct {
-    const void *query, *key, *value;
-    int64_t q_row, q_head, k_row, k_head, v_row, v_head;
-    float *keys, *values;
-    const float *sinks;
-    void *out;
+    Layer layer;
     float *scratch;
-    const int32_t *starts, *blocks, *contexts, *order;
+    const int32_t *starts, *contexts, *order;
     const Run *runs;
-    int64_t rows, count, heads, kv_heads, dim, size, width, window, longest;
-    float scale, softcap;
-    int bf16;
+    int64_t rows, count, longest;
 } Rows;
 
 /* score[g][t] = scale q[g] . k[t], for all tokens of a block. `next`: the block after it, fetched meanwhile. */
@@ -111,28 +104,28 @@ INLINE void add_block(const float *v, const float *next, const float *p, float *
 
 /* Where the keys or values of a row's block `b` begin; past the last one, the last one's. */
 INLINE float *place(const Rows *t, float *cache, int64_t row, int64_t head, int64_t b, int64_t dim) {
-    const int64_t last = (t->contexts[row] - 1) / t->size;
-    const int64_t block = t->blocks[row * t->width + (b < last ? b : last)];
-    return cache + (block * t->kv_heads + head) * t->size * dim;
+    const int64_t last = (t->contexts[row] - 1) / t->layer.size;
+    return block_at(&t->layer, cache, row, head, b < last ? b : last, dim);
 }
 
 /* The first token of `context` that a row sees, and its first block that its run does not read in common. */
 INLINE int64_t first_seen(const Rows *t, int64_t context) {
-    return t->window > 0 && context > t->window ? context - t->window : 0;
+    return t->layer.window > 0 && context > t->layer.window ? context - t->layer.window : 0;
 }
 
 INLINE int64_t own_block(const Rows *t, Run run, int64_t begin) {
-    return begin / t->size > run.common ? begin / t->size : run.common;
+    return begin / t->layer.size > run.common ? begin / t->layer.size : run.common;
 }
 
 /* A block's scores, and its values' sums, for `count` queries: TOGETHER at a time. The first of them fetch. */
 INLINE void score_all(const Rows *t, const float *q, const float *k, const float *next, float *s, int64_t count,
                       int64_t dim) {
-    const int64_t size = t->size, stride = t->longest;
+    const int64_t size = t->layer.size, stride = t->longest;
+    const float scale = t->layer.scale;
     int64_t i = 0;
     for (; i + TOGETHER <= count; i += TOGETHER)
-        score_block(q + i * dim, k, i ? NULL : next, s + i * stride, TOGETHER, dim, size, stride, t->scale);
-    REST(count - i, score_block(q + i * dim, k, i ? NULL : next, s + i * stride, LEFT, dim, size, stride, t->scale))
+        score_block(q + i * dim, k, i ? NULL : next, s + i * stride, TOGETHER, dim, size, stride, scale);
+    REST(count - i, score_block(q + i * dim, k, i ? NULL : next, s + i * stride, LEFT, dim, size, stride, scale))
 }
 
 INLINE void add_all(const Rows *t, const float *v, const float *next, const float *p, float *out, int64_t first,
@@ -167,18 +160,19 @@ INLINE void soften(float *s, int64_t begin, int64_t context, float softcap, cons
 /* The `group` query heads of a KV head, of a run's rows; `room` for their scores, for themselves, and for what they
 read. */
 INLINE void attend(const Rows *t, Run run, int64_t head, int64_t group, int64_t dim, float *room) {
-    const int64_t size = t->size, stride = t->longest, rows = run.last - run.first, count = rows * group;
+    const Layer *const l = &t->layer;
+    const int64_t size = l->size, stride = t->longest, rows = run.last - run.first, count = rows * group;
     const int32_t *order = t->order + run.first;
     float *score = room, *q = room + count * stride, *out = q + count * dim;
     for (int64_t r = 0; r < rows; r++)
         for (int64_t i = 0; i < group; i++)
             for (int64_t d = 0; d < dim; d++) {
                 const int64_t to = (r * group + i) * dim + d;
-                q[to] = load(t->query, t->starts[order[r]] * t->q_row + (head * group + i) * t->q_head + d, t->bf16);
+                q[to] = load(l->query, t->starts[order[r]] * l->q_row + (head * group + i) * l->q_head + d, l->bf16);
                 out[to] = 0.0f;
             }
 #define BLOCK(CACHE, R, B)                                                                                             \
-    place(t, t->CACHE, order[R], head, B, dim), place(t, t->CACHE, order[R], head, (B) + AHEAD, dim)
+    place(t, l->CACHE, order[R], head, B, dim), place(t, l->CACHE, order[R], head, (B) + AHEAD, dim)
     for (int64_t b = 0; b < run.common; b++)
         score_all(t, q, BLOCK(keys, 0, b), score + b * size, count, dim);
     for (int64_t r = 0; r < rows; r++) {
@@ -186,8 +180,8 @@ INLINE void attend(const Rows *t, Run run, int64_t head, int64_t group, int64_t 
         for (int64_t b = own_block(t, run, begin); b * size < context; b++)
             score_all(t, q + at * dim, BLOCK(keys, r, b), score + at * stride + b * size, group, dim);
         for (int64_t i = 0; i < group; i++)
-            soften(score + (at + i) * stride, begin, context, t->softcap,
-                   t->sinks == NULL ? NULL : t->sinks + head * group + i);
+            soften(score + (at + i) * stride, begin, context, l->softcap,
+                   l->sinks == NULL ? NULL : l->sinks + head * group + i);
     }
     for (int64_t b = 0; b < run.common; b++)
         add_all(t, BLOCK(values, 0, b), score + b * size, out, 0, size, count, dim);
@@ -199,7 +193,7 @@ INLINE void attend(const Rows *t, Run run, int64_t head, int64_t group, int64_t 
             add_all(t, BLOCK(values, r, b), score + at * stride + b * size, out + at * dim, first, last, group, dim);
         }
         for (int64_t d = 0; d < group * dim; d++)
-            store(t->out, (t->starts[order[r]] * t->heads + head * group) * dim + d, out[at * dim + d], t->bf16);
+            store(l->out, (t->starts[order[r]] * l->heads + head * group) * dim + d, out[at * dim + d], l->bf16);
     }
 #undef BLOCK
 }
@@ -207,41 +201,26 @@ INLINE void attend(const Rows *t, Run run, int64_t head, int64_t group, int64_t 
 static void attend_piece(const void *task, int64_t piece) {
     const Rows *t = task;
     /* Heads in the outer loop: runs that share a prefix read it from the processor's cache. */
-    const int64_t head = piece / t->count, group = t->heads / t->kv_heads;
+    const int64_t dim = t->layer.dim, head = piece / t->count, group = t->layer.heads / t->layer.kv_heads;
     const Run run = t->runs[piece % t->count];
-    for (int64_t r = run.first; r < run.last; r++) {
-        const int64_t row = t->order[r], start = t->starts[row], at = t->contexts[row] - 1, to = at % t->size * t->dim;
-        float *key = place(t, t->keys, row, head, at / t->size, t->dim) + to;
-        float *value = place(t, t->values, row, head, at / t->size, t->dim) + to;
-        for (int64_t d = 0; d < t->dim; d++) {
-            key[d] = load(t->key, start * t->k_row + head * t->k_head + d, t->bf16);
-            value[d] = load(t->value, start * t->v_row + head * t->v_head + d, t->bf16);
-        }
-    }
-    float *room = t->scratch + (head * t->rows + run.first) * group * (t->longest + 2 * t->dim);
-    if (t->dim == 64) /* common widths get loops of known length */
+    for (int64_t r = run.first; r < run.last; r++)
+        store_token(&t->layer, t->starts[t->order[r]], t->order[r], head, t->contexts[t->order[r]] - 1);
+    float *room = t->scratch + (head * t->rows + run.first) * group * (t->longest + 2 * dim);
+    if (dim == 64) /* common widths get loops of known length */
         attend(t, run, head, group, 64, room);
-    else if (t->dim == 128)
+    else if (dim == 128)
         attend(t, run, head, group, 128, room);
     else
-        attend(t, run, head, group, t->dim, room);
+        attend(t, run, head, group, dim, room);
 }
 
-/* `query` [step's rows, heads, dim], `key` and `value` [step's rows, kv_heads, dim] with strides of their own for rows
-and heads; `out` [step's rows, heads, dim]; these in bf16 or fp32. `starts` [rows]: which of the step's rows these are.
-The keys and values are stored first, as each row's last token. In fp32: caches [blocks, kv_heads, size, dim], `scratch`
-[rows, heads, longest + 2 dim], `sinks` [heads] or NULL. `blocks` [rows, width], `contexts` [rows]; `order`: the rows,
-as the `runs` [count] count them, which hold each of them once; a run's `common` blocks are read whole by all of its
-rows, and none of them is written to. `window` and `softcap` 0: none; with a window nothing is common. `dim` and
-`size` are multiples of 8, and so is `longest`, which no context exceeds. */
-void attend_rows(const void *query, const void *key, const void *value, int64_t q_row, int64_t q_head, int64_t k_row,
-                 int64_t k_head, int64_t v_row, int64_t v_head, float *keys, float *values, const float *sinks,
-                 void *out, float *scratch, const int32_t *starts, const int32_t *blocks, const int32_t *contexts,
-                 const int32_t *order, const Run *runs, int64_t rows, int64_t count, int64_t heads, int64_t kv_heads,
-                 int64_t dim, int64_t size, int64_t width, int64_t window, int64_t longest, float scale, float softcap,
-                 int bf16, Fork fork, int threads) {
-    Rows t = {query, key, value, q_row, q_head, k_row, k_head, v_row, v_head, keys, values, sinks, out, scratch,
-              starts, blocks, contexts, order, runs, rows, count, heads, kv_heads, dim, size, width, window, longest,
-              scale, softcap, bf16};
-    spread(attend_piece, &t, count * kv_heads, fork, threads);
+/* Rows `starts` [rows] of the step, each the last token of its own sequence, where it is stored first. `contexts`
+[rows]; `order`: the rows, as the `runs` [count] count them, which hold each of them once; a run's `common` blocks are
+read whole by all of its rows, and none of them is written to; with a window nothing is common. `scratch` [rows, heads,
+longest + 2 dim] in fp32. `longest` is a multiple of the blocks' size, and no context exceeds it. */
+void attend_rows(const Layer *layer, float *scratch, const int32_t *starts, const int32_t *contexts,
+                 const int32_t *order, const Run *runs, int64_t rows, int64_t count, int64_t longest, Fork fork,
+                 int threads) {
+    Rows t = {*layer, scratch, starts, contexts, order, runs, rows, count, longest};
+    spread(attend_piece, &t, count * layer->kv_heads, fork, threads);
 }
