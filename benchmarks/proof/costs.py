@@ -1,14 +1,15 @@
 """What a call costs our engine on this machine, measured through its server, and the bound that follows: no order of
 the same calls ends sooner at these costs (`core/simulator/bounds.py`).
 
-The costs are those of the engine at its best: alone, and of the best of some tries. Answers count as many tokens in the
-prompts that read them as they were generated with; tokenised again they can be a few more or less.
+The costs are those of the engine at its best: alone, and of the best of some tries. A shared machine changes by the
+minute, so a bound's costs are measured right before and right after what it is the bound of. Answers count as many
+tokens in the prompts that read them as they were generated with; tokenised again they can be a few more or less.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from engines.workloads import Workload as Load
 from engines.workloads import decode
@@ -20,25 +21,55 @@ from workloads.job import Job
 from workloads.texts import Texts
 
 Ask = Callable[[Sequence[str], int], list[Answer]]
-BATCH, PROMPT, TOKENS, TRIES = 16, 512, 32, 3
+BATCH, PROMPT, TOKENS = 16, 512, 32
+#: Tries for the costs that hold for a whole run; one before them warms up.
+TRIES = 3
 
 
-def measured(ask: Ask, texts: Texts, window: int) -> Costs:
-    """Raises PeerFailed."""
-    prompt = min(PROMPT, window - 8)
-    fills, steps = [], {1: [], BATCH: []}
-    for attempt in range(TRIES + 1):
-        (answer,) = ask([texts.text(prompt, "fill", attempt)], 1)
-        fills.append((answer.chunks[0] - answer.sent) / prompt)
-        for batch, own in steps.items():
-            load = Load("costs", "", batch, 16, TOKENS, decode)
-            answers = ask([texts.text(16, "decode", attempt, batch, i) for i in range(batch)], TOKENS)
-            own.append(batch / decode(answers, load))
-    # The first try warms up.
-    fill, alone, full = (min(values[1:]) for values in (fills, steps[1], steps[BATCH]))
+@dataclass(frozen=True, slots=True)
+class Try:
+    """Seconds: of a prompt's token, and of a decode step of one and of BATCH sequences."""
+
+    fill: float
+    alone: float
+    full: float
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """`ask`: what answers prompts on our server. `window`: tokens that a call may have."""
+
+    ask: Ask
+    texts: Texts
+    window: int
+
+    def costs(self) -> Costs:
+        """Raises PeerFailed."""
+        return best([self.measured("start", str(number)) for number in range(TRIES + 1)][1:])
+
+    def measured(self, *name: str) -> Try:
+        """`name`: of the try; its texts are its own, or a cache would know them. Raises PeerFailed."""
+        prompt = min(PROMPT, self.window - 8)
+        (answer,) = self.ask([self.texts.text(prompt, "fill", *name)], 1)
+        return Try((answer.chunks[0] - answer.sent) / prompt, self._step(1, *name), self._step(BATCH, *name))
+
+    def _step(self, batch: int, *name: str) -> float:
+        load = Load("costs", "", batch, 16, TOKENS, decode)
+        answers = self.ask([self.texts.text(16, "decode", *name, str(batch), str(i)) for i in range(batch)], TOKENS)
+        return batch / decode(answers, load)
+
+
+def best(tries: Sequence[Try]) -> Costs:
+    """Each part by the try that took least for it."""
+    fill, alone, full = (min(getattr(one, part) for one in tries) for part in ("fill", "alone", "full"))
     each = max(0.0, (full - alone) / (BATCH - 1))
     # A step's own costs are in what a prompt took.
     return Costs(base=max(alone - each, 1e-6), each=each, token=0.0, prefill=fill, chunk=1 << 30, cache=1 << 40)
+
+
+def told(costs: Costs) -> dict[str, float]:
+    """In seconds, for a result file."""
+    return {"decode_alone": costs.step(1), "decode_each_more": costs.each, "prefill": costs.prefill}
 
 
 def bound(jobs: Sequence[Job], costs: Costs, engines: int = 1) -> float:

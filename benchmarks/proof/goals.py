@@ -41,6 +41,9 @@ GOALS = (
     Goal("W8", "seconds", "completion", {"E1": 0.99}),
 )
 
+#: Workloads of one job, alone: what it takes is what the lower bound is of.
+BOUNDED = ("W1", "W2", "W5")
+
 
 def goal_of(key: str) -> Goal:
     """The first one of a workload, or of the one that it is a variant of: it says what is compared."""

@@ -18,6 +18,7 @@ from peers.process import PeerFailed
 from proof import costs as cost
 from proof import play, room
 from proof.comparators import OURS, Comparator
+from proof.goals import BOUNDED
 from proof.servers import Running, alone, started
 from semantic_parrot.core.simulator.costs import Costs
 from workloads import Workload
@@ -68,6 +69,7 @@ class Bench:
     checkpoints: dict[str, Path]
     say: Callable[[str], None]
     advance: Callable[[], None]
+    _meter: cost.Meter | None = field(default=None, init=False)
     _broken: set[tuple[str, str]] = field(default_factory=set, init=False)
 
     def run(self) -> None:
@@ -92,21 +94,20 @@ class Bench:
                     self._measure(runner, work, running, dtype, costs)
 
     def _costs(self, running: list[Running], setup: Setup, dtype: str) -> Costs | None:
+        self._meter = None
         ours = next((one for one in running if one.comparator.server == "own"), None)
         if ours is None:
             return None
         self.say(f"{dtype}: what a token costs")
         try:
             with alone(ours, running):
-                found = cost.measured(partial(ours.peer.ask, ours.process, setup), self.texts, setup.window)
+                meter = cost.Meter(partial(ours.peer.ask, ours.process, setup), self.texts, setup.window)
+                found = meter.costs()
         except PeerFailed as error:
             self.kept.failure(dtype, "the lower bound", None, str(error))
             return None
-        self.kept.data.setdefault("costs", {})[dtype] = {
-            "decode_alone": found.step(1),
-            "decode_each_more": found.each,
-            "prefill": found.prefill,
-        }
+        self.kept.data.setdefault("costs", {})[dtype] = cost.told(found)
+        self._meter = meter
         return found
 
     def _check(self, runner: asyncio.Runner, work: Workload, running: list[Running], costs: Costs | None) -> None:
@@ -137,12 +138,21 @@ class Bench:
                     self.say(f"{work.key}, {rtt:g} ms: {one.name}")
                     with self._watched(one, running, work, dtype):
                         seed = f"{work.key}/{plan.seed}/{dtype}/{rtt:g}/{repeat}"
+                        tries = self._tried(one, work, seed, "before")
                         row, outcomes = runner.run(self._once(work, one, rtt, seed, costs))
+                        if tries := [*tries, *self._tried(one, work, seed, "after")]:
+                            row |= _bound(cost.best(tries), outcomes, rtt, work.engines)
                         text = hashlib.sha256("\0".join(o.text for o in outcomes).encode()).hexdigest()[:16]
                         place = {"workload": work.key, "comparator": one.name, "rtt": rtt, "repeat": repeat}
                         self.kept.data["runs"].append({**place, "dtype": dtype, "text": text, **row})
                         self.kept.save()
                     self.advance()
+
+    def _tried(self, one: Running, work: Workload, *name: str) -> list[cost.Try]:
+        """What tokens cost at this moment, for ours in a workload of which a bound is told."""
+        if self._meter is None or one.name != OURS or work.key not in BOUNDED:
+            return []
+        return [self._meter.measured(*name)]
 
     async def _once(
         self, work: Workload, one: Running, rtt: float, seed: str, costs: Costs | None
@@ -178,8 +188,6 @@ class Bench:
         row = {"figures": figures, "calls": total.calls, "tokens": total.tokens, "prompt": total.prompt}
         if one.own:
             row |= {name: value - before[name] for name, value in play.counters(one.base).items()}
-        if one.own and costs is not None:
-            row["bound"] = cost.bound(jobs, costs, work.engines) + rtt / 1e3
         return row, all_outcomes
 
     @contextmanager
@@ -197,6 +205,11 @@ class Bench:
             self.say(f"{one.name}, {work.key}: {why}")
             if gone:
                 running.remove(one)
+
+
+def _bound(costs: Costs, outcomes: Sequence[Outcome], rtt: float, engines: int) -> dict[str, Any]:
+    bound = cost.bound([outcome.job for outcome in outcomes], costs, engines) + rtt / 1e3
+    return {"bound": bound, "costs": cost.told(costs)}
 
 
 def at_once(jobs: Jobs) -> Jobs:
