@@ -1,50 +1,36 @@
-"""The kernels in C (`kernels/c/`): compiled once for this processor, by the compiler that the machine has.
+"""The kernels in C (`kernels/c/`), as functions of tensors.
 
 They take what torch is slow at on a CPU, where an operation costs some microseconds whatever it computes: a decoder
 layer's small operations in one pass each, attention without a copy of keys and values, and products of few rows
 (AVX-512 with bf16), which read their weights as fast as memory gives them. Larger products stay torch's.
-Compiling takes a second; the result stands in the user's cache directory, by a name that says from what,
-with what and for what it was made.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from semantic_parrot.kernels.c_compiler import COMPILERS, NotCompiled, library
 from semantic_parrot.kernels.c_layer import BF16, Layer
 
-SOURCES: Final = Path(__file__).parent / "c"
-COMPILERS: Final = ("cc", "gcc", "clang")
-#: What is no number has to stay none, so nothing that assumes finite numbers; `simd`: sums that say so, in any order.
-FLAGS: Final = ("-O3", "-march=native", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
 _LANES, _MOST_DIM = 8, 256  # as in cache.h
 _LINE, _COLUMNS = 64, 4  # as in product.c
 #: Rows up to which `product` is faster than oneDNN's on packed weights, by type (two Zen 4 cores).
 _FEW = {torch.float32: 8, torch.bfloat16: 64}
 
 
-class NotCompiled(Exception):
-    """There are no kernels in C here; the message says why."""
-
-
 class CKernels:
     """The compiled operations, on tensors in fp32 or bf16. Sums are in fp32, and what is rounded is rounded as Llama's
     modules in torch do it. Threads are torch's own."""
 
-    def __init__(self, library: Path) -> None:
-        code = ctypes.CDLL(str(library))
+    def __init__(self, path: Path) -> None:
+        """`path`: of the compiled library."""
+        code = ctypes.CDLL(str(path))
         self._norm = _function(code.rms_norm, "pppppiiiifnpn")
         self._rope = _function(code.rope, "ppppiiiiiiinpn")
         self._silu_mul = _function(code.silu_mul, "pppinpn")
@@ -162,43 +148,10 @@ class CKernels:
 
 def compiled(cache: Path | None = None, *, compilers: Sequence[str] = COMPILERS) -> CKernels:
     """The kernels, compiled if `cache` (the user's cache directory) does not have them yet. Raises NotCompiled."""
-    if (compiler := next(filter(None, map(shutil.which, compilers)), None)) is None:
-        raise NotCompiled(f"there is no C compiler ({', '.join(compilers)})")
-    sources = sorted(SOURCES.glob("*.[ch]"))
-    made_of = hashlib.sha256()
-    for part in (compiler, *FLAGS, _processor(), *(source.read_text() for source in sources)):
-        made_of.update(part.encode() + b"\0")
     try:
-        folder = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "parrot" / "kernels"
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        library = folder / f"{made_of.hexdigest()[:24]}.so"
-        if not (library.exists() and library.stat().st_uid == os.getuid()):
-            _compile(compiler, [str(source) for source in sources if source.suffix == ".c"], library)
-        return CKernels(library)
+        return CKernels(library(cache, compilers))
     except (OSError, RuntimeError) as error:
         raise NotCompiled(str(error)) from error
-
-
-def _compile(compiler: str, sources: Sequence[str], library: Path) -> None:
-    """Raises NotCompiled."""
-    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        made = Path(folder) / library.name  # whole before it has its name: others may be looking for it
-        command = [compiler, *FLAGS, *sources, "-o", str(made), "-lm"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        if done.returncode:
-            raise NotCompiled(f"{compiler} fails: {' '.join(done.stderr.split())[:300]}")
-        made.replace(library)
-
-
-def _processor() -> str:
-    """What -march=native goes by."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.platform() + platform.processor()
-    return platform.machine() + "".join(
-        sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))})
-    )
 
 
 def _fork() -> int | None:

@@ -11,7 +11,7 @@ from semantic_parrot.core.engine import lean
 from semantic_parrot.core.engine.kv import PagedCache
 from semantic_parrot.core.engine.runner import Decode
 from semantic_parrot.core.engines.protocol import ModelLoadError
-from semantic_parrot.kernels import c_library, triton_setup
+from semantic_parrot.kernels import c_compiler, c_library, triton_setup
 from semantic_parrot.kernels.dispatch import triton_how
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def _in_c(asked: str, device: torch.device) -> str:
         raise ModelLoadError(f"the kernels in C are for a CPU, not for {device.type}")
     try:
         c_library.compiled()
-    except c_library.NotCompiled as error:
+    except c_compiler.NotCompiled as error:
         if asked == "c":
             raise ModelLoadError(f"the kernels in C can't be had: {error}") from error
         logger.warning("torch computes, more slowly than kernels in C would, which can't be had: %s", error)

@@ -38,7 +38,7 @@ def test_without_triton(monkeypatch, caplog):
 
 
 def test_without_a_compiler(monkeypatch, caplog):
-    monkeypatch.setattr("semantic_parrot.kernels.c_library.shutil.which", lambda name: None)
+    monkeypatch.setattr("semantic_parrot.kernels.c_compiler.shutil.which", lambda name: None)
     with pytest.raises(ModelLoadError, match="the kernels in C can't be had: there is no C compiler"):
         backend.choose("c", CPU)
     with caplog.at_level(logging.WARNING):

@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 
-from semantic_parrot.kernels import c_library
+from semantic_parrot.kernels import c_compiler, c_library
 
 INFO = Path("/proc/cpuinfo")
 #: What to compile for: this processor, and one whose registers are half as wide, if this one is more than that.
@@ -16,8 +16,8 @@ PROCESSORS = ("native", "x86-64-v3") if INFO.exists() and "avx512f" in INFO.read
 
 
 def kernels(processor: str = "native") -> c_library.CKernels:
-    if not any(map(shutil.which, c_library.COMPILERS)):
+    if not any(map(shutil.which, c_compiler.COMPILERS)):
         pytest.skip("there is no C compiler here")
-    flags = tuple(flag.replace("native", processor) for flag in c_library.FLAGS)
-    with mock.patch.object(c_library, "FLAGS", flags):
+    flags = tuple(flag.replace("native", processor) for flag in c_compiler.FLAGS)
+    with mock.patch.object(c_compiler, "FLAGS", flags):
         return c_library.compiled()  # what a compiler that is there refuses is a failure
