@@ -20,15 +20,11 @@ from semantic_kernel.utils.telemetry.model_diagnostics.decorators import (
 
 from semantic_parrot.adapters.endpoint import Endpoint
 from semantic_parrot.adapters.marks import Marks
-from semantic_parrot.adapters.plan import Plan
-from semantic_parrot.adapters.semantic_kernel.connection import connect, model_of, refuse_both
-from semantic_parrot.adapters.semantic_kernel.fast import Fast
+from semantic_parrot.adapters.semantic_kernel.connection import connect, model_of
 from semantic_parrot.adapters.semantic_kernel.filters import attach
 from semantic_parrot.adapters.semantic_kernel.messages import messages_of
-from semantic_parrot.adapters.semantic_kernel.services import LowerableService, overridden, planned_request
+from semantic_parrot.adapters.semantic_kernel.services import PROVIDER, ParrotService, overridden
 from semantic_parrot.adapters.semantic_kernel.settings import ParrotChatPromptExecutionSettings
-
-PROVIDER = "parrot"
 
 #: A subclass that overrides one of these may send another request than the one we would plan.
 REQUEST_BUILDING = (
@@ -46,7 +42,7 @@ _whole: Any = OpenAIChatCompletionBase._inner_get_chat_message_contents
 _streamed: Any = OpenAIChatCompletionBase._inner_get_streaming_chat_message_contents
 
 
-class ParrotChatCompletion(Fast, OpenAIChatCompletion, LowerableService):
+class ParrotChatCompletion(ParrotService, OpenAIChatCompletion):
     """`OpenAIChatCompletion` for a Parrot server.
 
     `base_url`: the server, else PARROT_BASE_URL, else http://127.0.0.1:8765/v1; "embedded" starts a server for the
@@ -55,7 +51,6 @@ class ParrotChatCompletion(Fast, OpenAIChatCompletion, LowerableService):
     whose prompt functions are to be planned. With an `async_client` of the app every call goes out by itself.
     """
 
-    MODEL_PROVIDER_NAME: ClassVar[str] = PROVIDER
     RESPONSE: ClassVar[Any] = ChatCompletion
 
     _endpoint: Endpoint | None = PrivateAttr(default=None)
@@ -75,10 +70,15 @@ class ParrotChatCompletion(Fast, OpenAIChatCompletion, LowerableService):
         attach_to: Kernel | None = None,
     ) -> None:
         model = model_of(ai_model_id)
-        refuse_both(async_client, base_url=base_url, api_key=api_key, org_id=org_id, default_headers=default_headers)
-        endpoint, client = None, async_client
-        if client is None:
-            endpoint, client = connect(model, base_url, api_key, org_id, default_headers, embedded_flags)
+        endpoint, client = connect(
+            model,
+            async_client,
+            base_url=base_url,
+            api_key=api_key,
+            org_id=org_id,
+            default_headers=default_headers,
+            embedded_flags=embedded_flags,
+        )
         # Past OpenAIChatCompletion's own, which reads OPENAI_* variables and .env files.
         super(OpenAIChatCompletion, self).__init__(
             ai_model_id=model,
@@ -93,16 +93,6 @@ class ParrotChatCompletion(Fast, OpenAIChatCompletion, LowerableService):
         if attach_to is not None:
             attach(attach_to)
 
-    def fast_endpoint(self) -> Endpoint | None:
-        return self._endpoint
-
-    # What the lowering asks of a service.
-
-    @property
-    def parrot_endpoint(self) -> Endpoint:
-        assert self._endpoint is not None, "nothing is planned without"
-        return self._endpoint
-
     def parrot_obstacle(self, settings: Any) -> str | None:
         if self._endpoint is None:
             return "it was given an OpenAI client of its own"
@@ -113,21 +103,12 @@ class ParrotChatCompletion(Fast, OpenAIChatCompletion, LowerableService):
     def parrot_content(self, prompt: str, marks: Marks) -> dict[str, Any]:
         return {"messages": messages_of(self, prompt, marks)}
 
-    def parrot_request(self, settings: Any, content: dict[str, Any], plan: Plan) -> dict[str, Any]:
-        body = {**self.request_body(settings), "model": settings.ai_model_id or self.ai_model_id}
-        return planned_request(body, content, self.parrot_endpoint, plan)
-
     def request_body(self, settings: Any) -> dict[str, Any]:
         body: dict[str, Any] = settings.prepare_settings_dict()
         self._handle_structured_output(settings, body)
         if settings.tools is None:
             body.pop("parallel_tool_calls", None)
         return body | (body.pop("extra_body", None) or {})
-
-    @classmethod
-    def from_dict(cls, settings: dict[str, Any]) -> ParrotChatCompletion:
-        """A service from a dictionary of its arguments."""
-        return cls(**settings)
 
     def get_prompt_execution_settings_class(self) -> type[PromptExecutionSettings]:
         return ParrotChatPromptExecutionSettings

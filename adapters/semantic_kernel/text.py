@@ -21,14 +21,10 @@ from semantic_kernel.utils.telemetry.model_diagnostics.decorators import (
 
 from semantic_parrot.adapters.endpoint import Endpoint
 from semantic_parrot.adapters.marks import Marks, Ref
-from semantic_parrot.adapters.plan import Plan
-from semantic_parrot.adapters.semantic_kernel.connection import connect, model_of, refuse_both
-from semantic_parrot.adapters.semantic_kernel.fast import Fast
+from semantic_parrot.adapters.semantic_kernel.connection import connect, model_of
 from semantic_parrot.adapters.semantic_kernel.filters import attach
-from semantic_parrot.adapters.semantic_kernel.services import LowerableService, overridden, planned_request
+from semantic_parrot.adapters.semantic_kernel.services import PROVIDER, ParrotService, overridden
 from semantic_parrot.adapters.semantic_kernel.settings import ParrotTextPromptExecutionSettings
-
-PROVIDER = "parrot"
 
 _whole: Any = OpenAITextCompletionBase._inner_get_text_contents
 _streamed: Any = OpenAITextCompletionBase._inner_get_streaming_text_contents
@@ -45,10 +41,9 @@ REQUEST_BUILDING = (
 )
 
 
-class ParrotTextCompletion(Fast, OpenAITextCompletion, LowerableService):
+class ParrotTextCompletion(ParrotService, OpenAITextCompletion):
     """`OpenAITextCompletion` for a Parrot server; its arguments are ParrotChatCompletion's."""
 
-    MODEL_PROVIDER_NAME: ClassVar[str] = PROVIDER
     RESPONSE: ClassVar[Any] = Completion
 
     _endpoint: Endpoint | None = PrivateAttr(default=None)
@@ -67,10 +62,15 @@ class ParrotTextCompletion(Fast, OpenAITextCompletion, LowerableService):
         attach_to: Kernel | None = None,
     ) -> None:
         model = model_of(ai_model_id)
-        refuse_both(async_client, base_url=base_url, api_key=api_key, org_id=org_id, default_headers=default_headers)
-        endpoint, client = None, async_client
-        if client is None:
-            endpoint, client = connect(model, base_url, api_key, org_id, default_headers, embedded_flags)
+        endpoint, client = connect(
+            model,
+            async_client,
+            base_url=base_url,
+            api_key=api_key,
+            org_id=org_id,
+            default_headers=default_headers,
+            embedded_flags=embedded_flags,
+        )
         # Past OpenAITextCompletion's own, which reads OPENAI_* variables and .env files.
         super(OpenAITextCompletion, self).__init__(
             ai_model_id=model,
@@ -84,16 +84,6 @@ class ParrotTextCompletion(Fast, OpenAITextCompletion, LowerableService):
         if attach_to is not None:
             attach(attach_to)
 
-    def fast_endpoint(self) -> Endpoint | None:
-        return self._endpoint
-
-    # What the lowering asks of a service.
-
-    @property
-    def parrot_endpoint(self) -> Endpoint:
-        assert self._endpoint is not None, "nothing is planned without"
-        return self._endpoint
-
     def parrot_obstacle(self, settings: Any) -> str | None:
         if self._endpoint is None:
             return "it was given an OpenAI client of its own"
@@ -103,18 +93,9 @@ class ParrotTextCompletion(Fast, OpenAITextCompletion, LowerableService):
         parts = [p.then("unescape") if isinstance(p, Ref) else html.unescape(str(p)) for p in marks.read(prompt)]
         return {"prompt": marks.write(parts)}
 
-    def parrot_request(self, settings: Any, content: dict[str, Any], plan: Plan) -> dict[str, Any]:
-        body = {**self.request_body(settings), "model": settings.ai_model_id or self.ai_model_id}
-        return planned_request(body, content, self.parrot_endpoint, plan)
-
     def request_body(self, settings: Any) -> dict[str, Any]:
         body: dict[str, Any] = settings.prepare_settings_dict()
         return body | (body.pop("extra_body", None) or {})
-
-    @classmethod
-    def from_dict(cls, settings: dict[str, Any]) -> ParrotTextCompletion:
-        """A service from a dictionary of its arguments."""
-        return cls(**settings)
 
     def get_prompt_execution_settings_class(self) -> type[PromptExecutionSettings]:
         return ParrotTextPromptExecutionSettings
