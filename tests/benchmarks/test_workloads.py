@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from statistics import fmean, pstdev
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import FakeListChatModel
 
-from proof.costs import alone, bound
+from peers.client import Answer
+from proof.costs import Meter, Try, alone, best, bound
 from semantic_parrot.core.simulator.costs import Costs
 from workloads import WORKLOADS, arrivals
 from workloads.job import Call, Job, at_once
@@ -127,6 +129,21 @@ COSTS = Costs(base=1.0, each=0.0, token=0.0, prefill=0.01, chunk=1 << 30)
 
 def job(*calls: Call, at: float = 0.0) -> Job:
     return Job(at, "", None, None, calls)
+
+
+def test_costs_are_of_the_best_try_and_of_texts_that_no_cache_knows() -> None:
+    asked: list[str] = []
+
+    def ask(prompts: Sequence[str], tokens: int) -> list[Answer]:
+        asked.extend(prompts)
+        return [Answer("", 0.0, tuple(0.1 * (i + 1) for i in range(tokens)), None, None) for _ in prompts]
+
+    texts = Texts(["one", "two"], lambda text: len(text.split()))
+    tries = [Meter(ask, texts, 1024).measured("seed", when) for when in ("before", "after")]
+    assert len(set(asked)) == len(asked) == 2 * (1 + 1 + 16)
+    assert tries[0] == Try(pytest.approx(0.1 / 512), pytest.approx(0.1), pytest.approx(0.1))
+    costs = best([Try(0.5, 3.0, 18.0), Try(1.0, 2.0, 32.0)])
+    assert (costs.prefill, costs.step(1), costs.step(16)) == pytest.approx((0.5, 2.0, 18.0))
 
 
 def test_the_bound_is_the_critical_path() -> None:

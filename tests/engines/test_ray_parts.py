@@ -20,6 +20,7 @@ from semantic_parrot.core.engines.hope import Lost
 from semantic_parrot.core.engines.protocol import Directions, Keep, ModelInfo, ModelLoadError
 from semantic_parrot.core.engines.ray import actor, messages
 from semantic_parrot.core.engines.ray import engine as ray_engine
+from semantic_parrot.core.engines.ray import pool as ray_pool
 from semantic_parrot.core.engines.ray.cluster import NotPlaced
 from semantic_parrot.core.engines.ray.demand import Demand
 from semantic_parrot.core.engines.ray.messages import Needs
@@ -191,6 +192,18 @@ async def test_one_that_is_lost_as_the_server_starts_is_placed_again(monkeypatch
         assert said.get_nowait() == "engine ray-0 can't be started: its node burns"
         assert pool.engines[0].healthy
         await pool.engines[0].close()
+
+
+async def test_one_that_is_lost_while_it_loads_says_why():
+    ours, theirs = socket.socketpair()
+    gone = asyncio.get_running_loop().create_future()
+
+    async def connect():
+        gone.set_result("No module named 'torch'")
+        return *await asyncio.open_connection(sock=ours), 0.0
+
+    with theirs, pytest.raises(Lost, match="on far was lost while it loaded m: No module named 'torch'"):
+        await ray_pool._load(SimpleNamespace(host="far", gone=gone, connect=connect), Options("m"))
 
 
 @pytest.mark.parametrize("kind", [ModelLoadError, NotPlaced])

@@ -61,6 +61,7 @@ class Placer:
             self.say(Placed(order.id, host, port, secret, pid))
             why = f"exit code {await ended}"
         except Exception as error:  # Ray's own, and what it makes of needs that can't be
+            error = getattr(error, "cause", None) or error  # Ray's begins with where it was, not with what
             why = str(error).strip().partition("\n")[0] or type(error).__name__
         finally:
             if handle is not None:

@@ -142,7 +142,8 @@ async def _load(replica: Replica, options: Options) -> tuple[Child, Ready]:
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         ready = loading.result() if loading.done() else None
         if ready is None:
-            raise Lost(f"the replica on {replica.host} was lost while it loaded {options.model_dir}")
+            why = replica.gone.result()
+            raise Lost(f"the replica on {replica.host} was lost while it loaded {options.model_dir}: {why}")
     except BaseException:
         loading.cancel()
         writer.close()
